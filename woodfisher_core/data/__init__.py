@@ -1,0 +1,17 @@
+"""Data sets by name. A new one is one file here and one line in ``DATASETS``."""
+
+from woodfisher_core.data import digits, mnist
+from woodfisher_core.data.base import DataSet, DataSetSpec, Samples, Split, cache_folder, find_root
+from woodfisher_core.errors import InputError
+
+DATASETS: dict[str, DataSetSpec] = {spec.name: spec for spec in (digits.SPEC, mnist.SPEC)}
+
+
+def get_dataset(name: str) -> DataSetSpec:
+    """The registered data set ``name``."""
+    if name not in DATASETS:
+        raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}.")
+    return DATASETS[name]
+
+
+__all__ = ["DATASETS", "DataSet", "DataSetSpec", "Samples", "Split", "cache_folder", "find_root", "get_dataset"]

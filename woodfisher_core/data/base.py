@@ -1,0 +1,116 @@
+"""What a data set is here: two splits of raw images held compactly, normalised only where they are used."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from woodfisher_core.errors import InputError
+
+ENVIRONMENT_VARIABLE = "WOODFISHER_DATA"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Network inputs (n, C, H, W) float32, already normalised, and integer targets (n,)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Consecutive (inputs, targets) of ``size`` samples; the last may be shorter."""
+        yield from zip(self.inputs.split(size), self.targets.split(size), strict=True)
+
+    def to(self, device: torch.device | str) -> "Samples":
+        return Samples(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Raw images (n, C, H, W), integer or float, with the mean and standard deviation that normalise them.
+
+    ``scale`` brings raw values to [0, 1] first; ``mean`` and ``std`` are in those units.
+    """
+
+    images: Tensor
+    targets: Tensor
+    scale: float
+    mean: float
+    std: float
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def samples(self, indices: Sequence[int] | Tensor | None = None) -> Samples:
+        """The samples at ``indices`` (all by default), normalised."""
+        images, targets = self.images, self.targets
+        if indices is not None:
+            picked = torch.as_tensor(indices, dtype=torch.int64)
+            images, targets = images[picked], targets[picked]
+        return Samples((images.to(torch.float32) * self.scale - self.mean) / self.std, targets)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A training and a test split with the names of its classes."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DataSetSpec:
+    """A registered data set.
+
+    ``load(root)`` reads it (``root`` is None where nothing on disk is needed); ``present(root)`` says whether the
+    files are there; ``download(root)`` fetches them, ``download_bytes`` in all. ``missing_help`` tells the user what to do.
+    """
+
+    name: str
+    label: str
+    description: str
+    load: Callable[[Path | None], DataSet]
+    present: Callable[[Path], bool] | None = None
+    download: Callable[[Path], None] | None = None
+    download_bytes: int = 0
+    source: str = ""
+
+    @property
+    def on_disk(self) -> bool:
+        return self.present is not None
+
+
+def cache_folder() -> Path:
+    """Where downloads go: ``$XDG_CACHE_HOME/woodfisher``, else ``~/.cache/woodfisher`` (``%LOCALAPPDATA%`` on Windows)."""
+    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return Path(base) / "woodfisher" if base else Path.home() / ".cache" / "woodfisher"
+
+
+def find_root(spec: DataSetSpec, data_dir: str | Path | None = None) -> Path | None:
+    """The folder that holds ``spec``'s files: ``data_dir`` if given, else $WOODFISHER_DATA, else the cache folder."""
+    if not spec.on_disk:
+        return None
+    if data_dir is not None:
+        root = Path(data_dir).expanduser()
+        if not root.is_dir():
+            raise InputError(f"data folder: expected a folder at {str(root)!r}, found none. Check --data-dir.")
+        candidates = [root]
+    else:
+        named = os.environ.get(ENVIRONMENT_VARIABLE)
+        candidates = ([Path(named).expanduser()] if named else []) + [cache_folder()]
+    for root in candidates:
+        if spec.present(root):
+            return root
+    looked = " or ".join(str(root) for root in candidates)
+    raise InputError(
+        f"{spec.label} is not here: looked in {looked}. Give its folder with --data-dir or {ENVIRONMENT_VARIABLE}, or "
+        f"download it ({spec.download_bytes / 1e6:.0f} MB) with: python -m woodfisher_core data download {spec.name}"
+    )

@@ -1,0 +1,61 @@
+"""MNIST through torchvision, checked for truncated files before anything is trusted."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from torchvision import datasets
+
+from woodfisher_core.data.base import DataSet, DataSetSpec, Split
+from woodfisher_core.errors import InputError
+
+MEAN, STD = 0.1307, 0.3081  # of the training pixels; the official code's values
+# File sizes of the four uncompressed IDX files: header plus one byte a pixel or label.
+SIZES = {
+    "train-images-idx3-ubyte": 16 + 60_000 * 784,
+    "train-labels-idx1-ubyte": 8 + 60_000,
+    "t10k-images-idx3-ubyte": 16 + 10_000 * 784,
+    "t10k-labels-idx1-ubyte": 8 + 10_000,
+}
+
+
+def _present(root: Path) -> bool:
+    return all((root / "MNIST" / "raw" / name).is_file() for name in SIZES)
+
+
+@lru_cache(maxsize=2)
+def _load(root: Path | None) -> DataSet:
+    for name, expected in SIZES.items():
+        got = (root / "MNIST" / "raw" / name).stat().st_size
+        if got != expected:
+            raise InputError(
+                f"MNIST: {name} is damaged: expected {expected:,} bytes, got {got:,}. Remove {root / 'MNIST'} and "
+                "download again with: python -m woodfisher_core data download mnist"
+            )
+
+    def split(train: bool) -> Split:
+        raw = datasets.MNIST(root=str(root), train=train, download=False)
+        return Split(raw.data.unsqueeze(1), raw.targets, 1.0 / 255.0, MEAN, STD)
+
+    return DataSet("mnist", split(True), split(False), tuple("0123456789"))
+
+
+def _download(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        datasets.MNIST(root=str(root), train=True, download=True)
+    except (RuntimeError, OSError) as error:
+        raise InputError(
+            f"MNIST: the download failed ({error}). Check the network, or copy the four raw files to {root / 'MNIST' / 'raw'}."
+        ) from None
+
+
+SPEC = DataSetSpec(
+    name="mnist",
+    label="MNIST",
+    description="70,000 handwritten digits of 28×28 pixels: 60,000 to train on, 10,000 to test on.",
+    load=_load,
+    present=_present,
+    download=_download,
+    download_bytes=11_594_722,
+    source="Y. LeCun, C. Cortes, C. Burges",
+)

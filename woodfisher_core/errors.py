@@ -1,0 +1,17 @@
+"""What can go wrong, in three kinds: every message says what was expected, what came, and which knob to turn."""
+
+
+class WoodFisherError(Exception):
+    """Root of the errors this package raises on purpose; the app and the command line show their text as it is."""
+
+
+class InputError(WoodFisherError, ValueError):
+    """A value, file or model given by the caller cannot be used."""
+
+
+class MemoryBudgetError(WoodFisherError, MemoryError):
+    """The request needs more memory than its budget; raised before anything is allocated."""
+
+
+class NumericalError(WoodFisherError, ArithmeticError):
+    """A factorisation or an update failed numerically; the method never continues as another one."""

@@ -1,0 +1,7 @@
+"""The inverse empirical Fisher as a linear operator: one interface over dual, primal and spectral solvers."""
+
+from woodfisher_core.fisher.blocks import Blocks
+from woodfisher_core.fisher.operator import EmpiricalFisher, InverseFisher
+from woodfisher_core.fisher.recursion import recursive_inverse
+
+__all__ = ["Blocks", "EmpiricalFisher", "InverseFisher", "recursive_inverse"]

@@ -1,0 +1,177 @@
+"""Per-sample gradients G ∈ R^{N×d}: one row a sample, or one row a mini-batch mean, made in bounded chunks.
+
+Row n is ∇_w of the loss of sample n at the trained weights (Singh & Alistarh 2020, eq. 2: the empirical Fisher), or of
+the mean loss of m consecutive samples (the paper's mini-batch heuristic; the resulting F is about m times too small).
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
+
+from woodfisher_core.errors import InputError, NumericalError
+from woodfisher_core.evaluation import Loss
+from woodfisher_core.options import Labels
+from woodfisher_core.parameters import PrunableParameters
+
+# Bytes of gradient rows made in one vmap call: large enough to fill two cores, small enough to stay in cache reach.
+CHUNK_BYTES = 1 << 25
+MAX_CHUNK = 256
+
+
+class Strategy(str, Enum):
+    """How rows are computed; all give the same numbers."""
+
+    AUTO = "auto"
+    VMAP = "vmap"
+    LOOP = "loop"
+
+
+def gradient_rows(
+    model: nn.Module,
+    parameters: PrunableParameters,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    loss: Loss = cross_entropy,
+    labels: Labels = Labels.TRUE,
+    uniforms: Tensor | None = None,
+    mini_batch: int = 1,
+    weights: Tensor | None = None,
+    strategy: Strategy = Strategy.AUTO,
+    chunk: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Tensor]:
+    """Yields consecutive row chunks (c, d) of G, on the model's device and in its dtype.
+
+    Args:
+        model: Any module; evaluated in eval mode on a copy, so that BatchNorm uses its running statistics.
+        parameters: The columns of G.
+        batches: (inputs, targets) of any batch sizes; their total must be a multiple of ``mini_batch``.
+        loss: ``loss(outputs, targets)``, a mean over the batch; differentiated as it is (sign and scale kept).
+        labels: The given targets, or labels sampled from the softmax of the outputs.
+        uniforms: (n,) uniform numbers that turn probabilities into sampled labels; needed for ``Labels.SAMPLED``.
+        mini_batch: m, samples averaged in each row.
+        weights: (d,) values at which to differentiate, instead of the model's own.
+        strategy: ``vmap`` of ``grad``, a loop of backward passes, or vmap with the loop where vmap cannot go (warned).
+        chunk: Rows a vmap call; chosen from d by default.
+        progress: Called with the number of rows done after each chunk.
+
+    Raises:
+        InputError: Samples do not divide into mini-batches, or sampled labels lack their uniforms.
+        NumericalError: A gradient is NaN or infinite.
+    """
+    if mini_batch < 1:
+        raise InputError(f"mini-batch: expected at least 1 sample a row, got {mini_batch}.")
+    if labels is Labels.SAMPLED and uniforms is None:
+        raise InputError("sampled labels: expected one uniform number a sample (sampling.label_uniforms), got none.")
+    network = copy.deepcopy(model).eval().requires_grad_(False)
+    if weights is not None:
+        network.load_state_dict(parameters.written_into(network.state_dict(), weights))
+    own = dict(network.named_parameters())
+    variables = {name: own[name] for name in parameters.names}
+    itemsize = next(iter(variables.values())).element_size()
+    chunk = chunk or max(1, min(MAX_CHUNK, CHUNK_BYTES // (itemsize * parameters.num_prunable)))
+
+    def row_loss(values: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        return loss(functional_call(network, values, (inputs,)), targets)
+
+    by_vmap = vmap(grad(row_loss), in_dims=(None, 0, 0))
+    done = 0
+    for inputs, targets in _regrouped(batches, chunk * mini_batch, mini_batch):
+        if labels is Labels.SAMPLED:
+            targets = _sampled(network, inputs, uniforms[done * mini_batch :][: len(targets)])
+        inputs = inputs.unflatten(0, (-1, mini_batch))
+        targets = targets.unflatten(0, (-1, mini_batch))
+        count = len(inputs)
+        if strategy is not Strategy.LOOP:
+            try:
+                pieces = by_vmap(variables, inputs, targets)
+            except RuntimeError as error:
+                if strategy is Strategy.VMAP or done:
+                    raise
+                warnings.warn(
+                    f"vmap cannot take {type(model).__name__} ({str(error).splitlines()[0]}); "
+                    "computing its gradients one at a time, with the same result.",
+                    stacklevel=2,
+                )
+                strategy = Strategy.LOOP
+        if strategy is Strategy.LOOP:
+            pieces = _by_loop(row_loss, variables, inputs, targets)
+        rows = torch.cat([pieces[name].reshape(count, -1) for name in parameters.names], dim=1)
+        if not torch.isfinite(rows).all():
+            raise NumericalError(
+                f"gradients: rows {done} to {done + count - 1} hold NaN or infinite values. "
+                "Check the weights, the inputs and the loss."
+            )
+        done += count
+        if progress:
+            progress(done)
+        yield rows
+
+
+def gradient_matrix(
+    model: nn.Module,
+    parameters: PrunableParameters,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    num_rows: int,
+    **options,
+) -> Tensor:
+    """G itself, (num_rows, d); ``options`` as for :func:`gradient_rows`. Refuses another number of rows than promised."""
+    rows, filled = None, 0
+    for piece in gradient_rows(model, parameters, batches, **options):
+        if rows is None:
+            rows = piece.new_empty(num_rows, parameters.num_prunable)
+        if filled + len(piece) <= num_rows:
+            rows[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    if filled != num_rows:
+        raise InputError(f"gradients: expected {num_rows} rows, the data gave {filled}.")
+    return rows
+
+
+def _by_loop(row_loss, variables: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """The same as vmap(grad(row_loss)), one backward pass a row."""
+    names = list(variables)
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    for x, y in zip(inputs, targets, strict=True):
+        leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in variables.items()}
+        found = torch.autograd.grad(
+            row_loss(leaves, x, y), [leaves[name] for name in names], allow_unused=True, materialize_grads=True
+        )
+        for name, value in zip(names, found, strict=True):
+            rows[name].append(value)
+    return {name: torch.stack(values) for name, values in rows.items()}
+
+
+def _regrouped(
+    batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same samples in batches of exactly ``size``; the last is shorter but still a multiple of ``multiple``."""
+    held: list[tuple[Tensor, Tensor]] = []
+    count = 0
+    for inputs, targets in batches:
+        held.append((inputs, targets))
+        count += len(targets)
+        while count >= size:
+            x, y = torch.cat([h[0] for h in held]), torch.cat([h[1] for h in held])
+            yield x[:size], y[:size]
+            held, count = [(x[size:], y[size:])], count - size
+    if count % multiple:
+        raise InputError(f"gradients: expected a multiple of {multiple} samples (--mini-batch), {count} are left over.")
+    if count:
+        yield torch.cat([h[0] for h in held]), torch.cat([h[1] for h in held])
+
+
+def _sampled(network: nn.Module, inputs: Tensor, uniforms: Tensor) -> Tensor:
+    """(n,) labels drawn from softmax(outputs) by inverting the cumulative distribution at ``uniforms``."""
+    if len(uniforms) != len(inputs):
+        raise InputError(f"sampled labels: expected {len(inputs)} uniform numbers, got {len(uniforms)}.")
+    with torch.no_grad():
+        cumulative = network(inputs).to(torch.float64).softmax(1).cumsum(1)
+    drawn = torch.searchsorted(cumulative, uniforms.to(cumulative).unsqueeze(1)).squeeze(1)
+    return drawn.clamp_(max=cumulative.shape[1] - 1)

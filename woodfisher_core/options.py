@@ -1,0 +1,105 @@
+"""The choices a pruning run offers, each carrying the text that explains it.
+
+One text feeds the app's controls, the command line's help and the documentation.
+"""
+
+from enum import Enum
+
+from woodfisher_core.errors import InputError
+
+
+class Choice(str, Enum):
+    """An option value with ``label``, ``help`` and (LaTeX) ``equation``; equal to its plain string value."""
+
+    def __new__(cls, value: str, label: str, help: str, equation: str = ""):
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.label = label
+        member.help = help
+        member.equation = equation
+        return member
+
+    def __str__(self) -> str:
+        return self.value
+
+    @classmethod
+    def parse(cls, value: str, what: str) -> "Choice":
+        """The member for ``value``; ``what`` names the knob in the error."""
+        try:
+            return cls(value)
+        except ValueError:
+            raise InputError(f"{what}: expected one of {', '.join(m.value for m in cls)}, got {value!r}.") from None
+
+
+class Labels(Choice):
+    """Whose labels the per-sample gradients use."""
+
+    TRUE = (
+        "true",
+        "True labels (empirical Fisher)",
+        "Gradients of the loss at the training labels, as in the paper.",
+        r"g_n=\nabla_w\,\ell(f(x_n),y_n)",
+    )
+    SAMPLED = (
+        "sampled",
+        "Labels sampled from the model (true Fisher)",
+        "Labels are drawn from the network's own predictions, so no labels are needed.",
+        r"g_n=\nabla_w\,\ell(f(x_n),\hat y_n),\ \hat y_n\sim p_w(\cdot\mid x_n)",
+    )
+
+
+class Update(Choice):
+    """What happens to the surviving weights."""
+
+    NONE = ("none", "None (mask only)", "Survivors keep their values.", r"\delta_S=0")
+    INDEPENDENT = (
+        "independent",
+        "Independent (paper)",
+        "Sum of the single-weight OBS corrections, as the official code does; over-corrects at high sparsity, "
+        "which a scale below 1 softens.",
+        r"\delta=-s\sum_{q\in P}\frac{w_q}{[F^{-1}]_{qq}}F^{-1}e_q",
+    )
+    JOINT = (
+        "joint",
+        "Exact joint OBS",
+        "The exact minimiser of the quadratic model when all chosen weights go at once.",
+        r"\delta_S=F_{SS}^{-1}F_{SP}\,w_P",
+    )
+
+
+class Scope(Choice):
+    """How far one threshold reaches."""
+
+    GLOBAL = ("global", "Global", "One threshold over all layers: sparsity spreads itself.")
+    LAYER = ("layer", "Per layer", "The same sparsity in every layer.")
+
+
+class Solver(Choice):
+    """How the inverse Fisher of a block is represented."""
+
+    AUTO = ("auto", "Automatic", "Dual where a block has more active weights than samples, else primal.")
+    DUAL = ("dual", "Dual (Woodbury)", "Factors the N×N Gram matrix of the gradients; never forms a B×B matrix.")
+    PRIMAL = ("primal", "Primal", "Factors the B×B Fisher block itself.")
+    SPECTRAL = (
+        "spectral",
+        "Spectral",
+        "One eigendecomposition serves every damping: a new damping costs one matrix-vector product.",
+    )
+
+
+BLOCK_LAYER = "layer"
+BLOCK_NETWORK = "network"
+
+
+def parse_block_size(value: int | str) -> int | str:
+    """A block size: a positive whole number, ``"layer"`` or ``"network"``."""
+    if value in (BLOCK_LAYER, BLOCK_NETWORK):
+        return value
+    try:
+        if isinstance(value, bool) or int(value) != float(value) or int(value) < 1:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"block size: expected a whole number of at least 1, 'layer' or 'network', got {value!r}."
+        ) from None
+    return int(value)

@@ -1,0 +1,125 @@
+"""Which tensors are prunable, and the one mapping between named layers and the flat vector w ∈ R^d."""
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from woodfisher_core.errors import InputError
+
+PRUNABLE_MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One prunable weight tensor and its place [offset, offset + numel) in the flat vector.
+
+    ``aliases`` are further names of the same tensor (tied weights): it is pruned once and written under each.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    kind: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.offset, self.offset + self.numel)
+
+    @property
+    def module(self) -> str:
+        """The module's name: ``fc1`` for ``fc1.weight``."""
+        return self.name.rpartition(".")[0] or self.name
+
+
+@dataclass(frozen=True)
+class PrunableParameters:
+    """Named layers laid end to end in one flat vector, in the model's own order."""
+
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def from_model(cls, model: nn.Module, exclude: Iterable[str] = ()) -> "PrunableParameters":
+        """Weights of all Linear and Conv layers of ``model``, less those named in ``exclude``.
+
+        ``exclude`` holds module names (``fc1``), parameter names (``fc1.weight``) or shell patterns (``layer1.*``).
+        Biases and BatchNorm parameters are never pruned, as in the paper.
+        """
+        exclude = tuple(exclude)
+        names_of: dict[int, list[str]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            names_of.setdefault(id(parameter), []).append(name)
+        candidates: dict[str, tuple[Tensor, str, tuple[str, ...]]] = {}
+        for module_name, module in model.named_modules():
+            if not isinstance(module, PRUNABLE_MODULES):
+                continue
+            if id(module.weight) not in names_of:
+                raise InputError(
+                    f"layer {module_name!r}: its weight is computed (parametrised or already wrapped for pruning), not a "
+                    "plain parameter. Make it permanent first (torch.nn.utils.prune.remove or "
+                    "parametrize.remove_parametrizations)."
+                )
+            first, *aliases = names_of[id(module.weight)]
+            candidates.setdefault(first, (module.weight, type(module).__name__, tuple(aliases)))
+
+        dropped: set[str] = set()
+        for pattern in exclude:
+            hits = {
+                name
+                for name, (_, _, aliases) in candidates.items()
+                for known in (name, *aliases)
+                if fnmatch.fnmatchcase(known, pattern) or fnmatch.fnmatchcase(known.rpartition(".")[0], pattern)
+            }
+            if not hits:
+                known = ", ".join(n.rpartition(".")[0] for n in candidates) or "none"
+                raise InputError(f"exclude: no prunable layer matches {pattern!r}; prunable layers are {known}.")
+            dropped |= hits
+        layers, offset = [], 0
+        for name, (weight, kind, aliases) in candidates.items():
+            if name in dropped:
+                continue
+            layers.append(Layer(name, tuple(weight.shape), offset, kind, aliases))
+            offset += weight.numel()
+        if not layers:
+            raise InputError(
+                "no prunable weights: expected at least one Linear or Conv layer that is not excluded, "
+                f"got {type(model).__name__} with exclude={list(exclude)}."
+            )
+        return cls(tuple(layers))
+
+    @cached_property
+    def num_prunable(self) -> int:
+        """d, the length of the flat vector."""
+        return sum(layer.numel for layer in self.layers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.layers)
+
+    def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """A new (d,) vector from tensors under the layers' names (a state dict will do)."""
+        return torch.cat([tensors[layer.name].detach().reshape(-1) for layer in self.layers])
+
+    def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of the (d,) vector ``flat`` in the layers' shapes, under their first names."""
+        if flat.shape != (self.num_prunable,):
+            raise InputError(f"flat vector: expected shape ({self.num_prunable},), got {tuple(flat.shape)}.")
+        return {layer.name: flat[layer.slice].view(layer.shape) for layer in self.layers}
+
+    def written_into(self, state: Mapping[str, Tensor], flat: Tensor) -> dict[str, Tensor]:
+        """A copy of ``state`` in which the prunable weights, under all their names, come from ``flat``."""
+        result = {name: tensor.detach().clone() for name, tensor in state.items()}
+        for layer, tensor in zip(self.layers, self.unflatten(flat).values(), strict=True):
+            for name in (layer.name, *layer.aliases):
+                if name in result:
+                    result[name] = tensor.to(result[name]).clone()
+        return result
