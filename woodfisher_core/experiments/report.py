@@ -1,0 +1,80 @@
+"""A run's results as plain values: the JSON of the command line, and tables for people and charts."""
+
+import math
+from dataclasses import asdict
+
+import pandas as pd
+from torch import Tensor
+
+from woodfisher_core import memory
+from woodfisher_core.experiments.workspace import LossChange, RunReport
+from woodfisher_core.loss_change import QuadraticTerms
+from woodfisher_core.parameters import PrunableParameters
+
+PHASES = ("gradients", "inverse", "score", "update", "evaluate")
+
+
+def to_json(report: RunReport, memory_at_start: int) -> dict[str, object]:
+    """The documented JSON object; non-finite numbers become null. ``memory_at_start`` in bytes of resident memory."""
+    change, mask = report.loss_change, report.outcome.mask
+    result = {
+        "dense_accuracy": report.problem.dense.accuracy,
+        "accuracy": report.pruned.accuracy,
+        "accuracy_standard_error": report.pruned.standard_error,
+        "dense_loss": report.problem.dense.loss,
+        "loss": report.pruned.loss,
+        "sparsity": mask.sparsity,
+        "kept": mask.kept,
+        "num_prunable": report.problem.parameters.num_prunable,
+        "ties_at_threshold": mask.ties,
+        "layers": layer_table(report.problem.parameters, mask.keep).to_dict("records"),
+        "predicted_loss_change": _predicted(change),
+        "loss_change": {
+            "fisher_samples": change.measured_fisher_samples,
+            "held_out": change.measured_held_out,
+        },
+        "seconds": {phase: report.seconds.get(phase, 0.0) for phase in PHASES},
+        "peak_memory_bytes": max(0, memory.peak_resident_bytes() - memory_at_start),
+        "config": report.config.to_dict(),
+        "config_key": report.config.key,
+    }
+    return _finite(result)
+
+
+def layer_table(parameters: PrunableParameters, keep: Tensor) -> pd.DataFrame:
+    """One row a layer: name, shape, kept and total weights, sparsity."""
+    rows = []
+    for layer in parameters.layers:
+        kept = int(keep[layer.slice].sum())
+        rows.append(
+            {
+                "layer": layer.name,
+                "shape": "×".join(str(n) for n in layer.shape),
+                "kept": kept,
+                "total": layer.numel,
+                "sparsity": 1.0 - kept / layer.numel,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _predicted(change: LossChange) -> dict[str, object] | None:
+    if change.predicted_fisher_samples is None:
+        return None
+    terms = lambda found: None if found is None else {**asdict(found), "total": found.total}  # noqa: E731
+    held_out: QuadraticTerms | None = change.predicted_held_out
+    return {
+        "held_out": terms(held_out),
+        "fisher_samples": terms(change.predicted_fisher_samples),
+        "damping_penalty": change.damping_penalty,
+    }
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,284 @@
+"""Runs configs. Every intermediate result is cached by exactly what it depends on, so a changed control recomputes only
+what it changes: sparsity needs a new mask, damping a new diagonal, only samples and labels need new gradients."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from woodfisher_core import memory
+from woodfisher_core.data import Samples
+from woodfisher_core.evaluation import Evaluation
+from woodfisher_core.experiments.cache import ByteCache
+from woodfisher_core.experiments.config import SHIPPED, PruneConfig
+from woodfisher_core.experiments.problem import Problem, load_problem
+from woodfisher_core.fisher import Blocks, EmpiricalFisher
+from woodfisher_core.gradients import gradient_matrix, gradient_rows
+from woodfisher_core.loss_change import QuadraticTerms, quadratic_terms
+from woodfisher_core.methods import Need, Outcome, get_method
+from woodfisher_core.options import Labels, Update
+from woodfisher_core.pruning import PruningContext, resolve_device
+from woodfisher_core.sampling import choose_samples, held_out_samples, label_uniforms
+from woodfisher_core.timing import Stopwatch
+
+Progress = Callable[[str, int, int], None]
+
+DEFAULT_CACHE_BYTES = 2 << 30
+# Held-out gradients up to this size are kept for the next look; larger ones are made again in passing.
+HELD_OUT_KEPT_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of accuracy against sparsity: accuracy in percent on the test set, loss in nats."""
+
+    sparsity: float
+    accuracy: float
+    loss: float
+    kept: int
+
+
+@dataclass(frozen=True)
+class LossChange:
+    """What the quadratic model predicted and what was measured, in mean nats per sample.
+
+    ``fisher_samples`` are the samples the Fisher was made from (the prediction there is far too small after a joint
+    update: fewer samples than weights are interpolated); ``held_out`` other training samples, the headline.
+    ``damping_penalty`` ½λ‖δ‖² is no part of either prediction. Predictions are None where no gradients were used.
+    """
+
+    predicted_fisher_samples: QuadraticTerms | None
+    predicted_held_out: QuadraticTerms | None
+    damping_penalty: float | None
+    measured_fisher_samples: float
+    measured_held_out: float | None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything one run gives; ``seconds`` by phase, of this call alone (cached work counts nothing)."""
+
+    config: PruneConfig
+    problem: Problem
+    outcome: Outcome
+    pruned: Evaluation
+    loss_change: LossChange
+    seconds: dict[str, float]
+
+
+class Workspace:
+    """Runs configs over one byte-bounded cache; safe to share between threads.
+
+    Args:
+        cache_bytes: Bound on everything kept.
+        memory_budget: Bytes one run may take; a share of the free memory by default.
+    """
+
+    def __init__(self, cache_bytes: int = DEFAULT_CACHE_BYTES, memory_budget: int | None = None):
+        self.cache = ByteCache(cache_bytes)
+        self.memory_budget = memory_budget
+
+    def problem(self, config: PruneConfig) -> Problem:
+        """The loaded network and data."""
+        return self.cache.get(("problem", *_source(config)), lambda: load_problem(config), lambda p: p.nbytes)
+
+    def resolve(self, config: PruneConfig) -> PruneConfig:
+        """``config`` with the device chosen and the weights' hash filled in; its key then names the result."""
+        problem = self.problem(config)
+        choose_samples(len(problem.dataset.train), config.num_samples * config.mini_batch, config.seed, _indices(config))
+        return config.replace(weights_hash=problem.weights_hash, device=str(problem.device))
+
+    def blocks(self, config: PruneConfig) -> Blocks:
+        """The Fisher's blocks."""
+        return Blocks.of(self.problem(config).parameters, config.block_size)
+
+    def memory_need(self, config: PruneConfig) -> memory.MemoryNeed:
+        """Predicted bytes, before anything runs."""
+        return memory.predict(config.num_samples, self.blocks(config), config.solver)
+
+    def samples(self, config: PruneConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Training-set indices of (Fisher samples, held-out samples)."""
+        total = len(self.problem(config).dataset.train)
+        used = choose_samples(total, config.num_samples * config.mini_batch, config.seed, _indices(config))
+        return used, held_out_samples(total, used, config.held_out, config.seed)
+
+    def rows(self, config: PruneConfig, watch: Stopwatch, progress: Progress | None = None) -> Tensor:
+        """G (N, d). Rows of fewer samples are the first of those of more, so a smaller N is a view."""
+        key = ("rows", *_source(config), config.mini_batch, config.labels, config.seed, config.sample_indices)
+        with self.cache.computing:
+            kept = self.cache.peek(key)
+            if kept is not None and len(kept) >= config.num_samples:
+                return kept[: config.num_samples]
+            problem = self.problem(config)
+            memory.check(
+                self.memory_need(config),
+                memory.budget(self.memory_budget, problem.device),
+                config.num_samples,
+                problem.parameters.num_prunable,
+            )
+            used, _ = self.samples(config)
+            with watch("gradients"):
+                rows = gradient_matrix(
+                    problem.model,
+                    problem.parameters,
+                    problem.train_samples(used).batches(1024),
+                    config.num_samples,
+                    mini_batch=config.mini_batch,
+                    progress=progress and (lambda done: progress("gradients", done, config.num_samples)),
+                    **_label_options(config, 0, len(used)),
+                )
+            self.cache.put(key, rows, rows.nbytes)
+            return rows
+
+    def context(
+        self, config: PruneConfig, watch: Stopwatch | None = None, progress: Progress | None = None
+    ) -> PruningContext:
+        """The method's context, its parts shared through the cache."""
+        config = self.resolve(config)
+        problem = self.problem(config)
+        watch = watch or Stopwatch(problem.device)
+        gradients = (*_source(config), config.mini_batch, config.labels, config.seed, config.sample_indices)
+        fisher = (*gradients, config.num_samples, config.block_size)
+        inverse = (*fisher, config.damping, config.solver)
+        needs = get_method(config.method).needs
+        keys = {
+            "fisher": fisher,
+            "inverse": inverse,
+            "diagonal": inverse,
+            "saliency": (config.method, inverse if Need.INVERSE in needs else fisher if needs else _source(config)),
+        }
+        solver_bytes = self.memory_need(config).solver
+
+        def size(value: object) -> int:
+            return value.nbytes if isinstance(value, Tensor) else solver_bytes
+
+        def make_fisher() -> EmpiricalFisher:
+            rows = self.rows(config, watch, progress)
+            with watch("inverse"):
+                return EmpiricalFisher(rows, self.blocks(config))
+
+        return PruningContext(
+            problem.weights,
+            problem.parameters,
+            config,
+            make_fisher,
+            watch,
+            store=lambda name, make: self.cache.get((name, *keys[name]), make, size),
+        )
+
+    def outcome(
+        self, config: PruneConfig, watch: Stopwatch | None = None, progress: Progress | None = None
+    ) -> Outcome:
+        """Mask, weights and saliency of one run."""
+        config = self.resolve(config)
+        return self.cache.get(
+            ("outcome", config.key),
+            lambda: next(self.context(config, watch, progress).run([config.sparsity])),
+            lambda outcome: outcome.weights.nbytes + outcome.mask.keep.nbytes,
+        )
+
+    def evaluation(self, config: PruneConfig) -> Evaluation:
+        """The pruned network on the test set."""
+        config = self.resolve(config)
+        problem = self.problem(config)
+        return self.cache.get(
+            ("evaluation", config.key),
+            lambda: problem.evaluate(self.outcome(config).weights, problem.test),
+            lambda result: result.predictions.nbytes,
+        )
+
+    def curve(
+        self, config: PruneConfig, sparsities: Sequence[float], progress: Progress | None = None
+    ) -> tuple[CurvePoint, ...]:
+        """Accuracy against sparsity, everything else as in ``config``."""
+        config = self.resolve(config)
+        problem = self.problem(config)
+
+        def make() -> tuple[CurvePoint, ...]:
+            points = []
+            outcomes = self.context(config, progress=progress).run(sparsities)
+            for sparsity, outcome in zip(sparsities, outcomes, strict=True):
+                result = problem.evaluate(outcome.weights, problem.test)
+                points.append(CurvePoint(sparsity, result.accuracy, result.loss, outcome.mask.kept))
+                if progress:
+                    progress("curve", len(points), len(sparsities))
+            return tuple(points)
+
+        key = ("curve", config.replace(sparsity=0.0).key, tuple(sparsities))
+        return self.cache.get(key, make, lambda points: 200 * len(points))
+
+    def loss_change(self, config: PruneConfig) -> LossChange:
+        """Predicted and measured loss change of one run."""
+        config = self.resolve(config)
+        return self.cache.get(("loss change", config.key), lambda: self._loss_change(config), lambda _: 200)
+
+    def report(self, config: PruneConfig, progress: Progress | None = None) -> RunReport:
+        """One run from start to end, timed."""
+        config = self.resolve(config)
+        problem = self.problem(config)
+        watch = Stopwatch(problem.device)
+        outcome = self.outcome(config, watch, progress)
+        with watch("evaluate"):
+            pruned = self.evaluation(config)
+        with watch("loss change"):
+            change = self.loss_change(config)
+        return RunReport(config, problem, outcome, pruned, change, dict(watch.seconds))
+
+    def _loss_change(self, config: PruneConfig) -> LossChange:
+        problem = self.problem(config)
+        weights = self.outcome(config).weights
+        step = weights - problem.weights
+        used, held_out = self.samples(config)
+
+        def measured(indices: np.ndarray) -> float | None:
+            if len(indices) == 0:
+                return None
+            samples = problem.train_samples(indices)
+            return problem.evaluate(weights, samples).loss - problem.evaluate(None, samples).loss
+
+        inside = outside = penalty = None
+        if config.uses_gradients:
+            blocks = self.blocks(config)
+            inside = quadratic_terms([self.context(config).fisher().rows], step, blocks, config.mini_batch)
+            if len(held_out):
+                outside = quadratic_terms(self._held_out_rows(config, len(used), held_out), step, blocks)
+            if Need.INVERSE in get_method(config.method).needs or config.update is not Update.NONE:
+                penalty = 0.5 * config.damping * float(step.double().square().sum())
+        return LossChange(inside, outside, penalty, measured(used), measured(held_out))
+
+    def _held_out_rows(self, config: PruneConfig, used: int, indices: np.ndarray) -> Iterable[Tensor]:
+        """Single-sample gradient rows of the held-out samples."""
+        problem = self.problem(config)
+        samples: Samples = problem.train_samples(indices)
+
+        def rows() -> Iterator[Tensor]:
+            options = _label_options(config, used, len(indices))
+            return gradient_rows(problem.model, problem.parameters, samples.batches(1024), **options)
+
+        if len(indices) * problem.weights.nbytes > HELD_OUT_KEPT_BYTES:
+            return rows()
+        key = ("held-out rows", *_source(config), config.labels, config.seed, used, len(indices), config.sample_indices)
+        return self.cache.get(key, lambda: tuple(rows()), lambda parts: sum(part.nbytes for part in parts))
+
+
+def _source(config: PruneConfig) -> tuple:
+    """What the network and its data depend on; a replaced weights file counts as another."""
+    if config.weights == SHIPPED:
+        stamp = SHIPPED
+    else:
+        path = Path(config.weights)
+        stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else str(path)
+    return (config.model, stamp, config.data_dir, config.exclude, str(resolve_device(config.device)))
+
+
+def _indices(config: PruneConfig) -> np.ndarray | None:
+    return None if config.sample_indices is None else np.array(config.sample_indices, dtype=np.int64)
+
+
+def _label_options(config: PruneConfig, start: int, count: int) -> dict[str, object]:
+    """Sampled labels of the ``count`` samples after the first ``start``."""
+    if config.labels is Labels.TRUE:
+        return {"labels": config.labels}
+    return {"labels": config.labels, "uniforms": label_uniforms(start + count, config.seed)[start:]}

@@ -1,0 +1,35 @@
+"""Results to disk: weights and masks as safetensors, the run as JSON beside them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from woodfisher_core.errors import InputError
+from woodfisher_core.parameters import PrunableParameters
+
+
+def save_pruned(
+    folder: str | Path,
+    state: Mapping[str, Tensor],
+    parameters: PrunableParameters,
+    weights: Tensor,
+    keep: Tensor,
+    run: Mapping[str, object],
+) -> Path:
+    """Writes ``pruned.safetensors`` (every tensor of ``state``, pruned weights in place, masks under ``<name>.mask``) and
+    ``run.json``; returns the first's path."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: t.cpu().contiguous() for name, t in parameters.written_into(state, weights).items()}
+        masks = {f"{name}.mask": mask.cpu().contiguous() for name, mask in parameters.unflatten(keep).items()}
+        path = folder / "pruned.safetensors"
+        config = json.dumps(run["config"])
+        save_file({**tensors, **masks}, str(path), metadata={"format": "pt", "config": config})
+        (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"output: cannot write to {folder} ({error}). Choose another --output.") from None
+    return path

@@ -1,0 +1,89 @@
+"""How much memory a run will take, how much there is, and how much was taken."""
+
+import sys
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from woodfisher_core.errors import MemoryBudgetError
+from woodfisher_core.fisher import Blocks
+from woodfisher_core.fisher.groups import CHUNK_BYTES
+from woodfisher_core.options import Solver
+
+# The default budget: this share of the memory that is free when the run starts.
+DEFAULT_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Predicted peak bytes of a run: gradient ``rows``, what the ``solver`` holds, and passing ``workspace``."""
+
+    rows: int
+    solver: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        return self.rows + self.solver + self.workspace
+
+
+def predict(num_rows: int, blocks: Blocks, solver: Solver = Solver.AUTO, itemsize: int = 4) -> MemoryNeed:
+    """Bytes for ``num_rows`` gradient rows over ``blocks`` (float64 matrices beside ``itemsize``-byte rows)."""
+    held = 0
+    for run in blocks.runs:
+        dual = solver is Solver.DUAL or (solver is not Solver.PRIMAL and num_rows < run.size)
+        side = num_rows if dual else run.size
+        held += run.count * 2 * 8 * side * side  # the matrix and its factor or eigenvectors
+        if solver is Solver.SPECTRAL and dual:
+            held += run.count * run.size * num_rows * itemsize
+    rows = num_rows * blocks.dim * itemsize
+    return MemoryNeed(rows, held, min(4 * CHUNK_BYTES, 3 * rows) + 8 * 8 * blocks.dim)
+
+
+def budget(given: int | None, device: torch.device) -> int:
+    """The budget in bytes: ``given``, else a share of what is free on the device."""
+    if given is not None:
+        return given
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return int(DEFAULT_SHARE * free)
+
+
+def check(need: MemoryNeed, allowed: int, num_rows: int, dim: int) -> None:
+    """Raises a MemoryBudgetError where ``need`` exceeds ``allowed`` bytes, naming what would fit."""
+    if need.total <= allowed:
+        return
+    raise MemoryBudgetError(
+        f"memory: {num_rows:,} gradients of {dim:,} weights need {gib(need.total)} ({gib(need.rows)} for the gradients, "
+        f"{gib(need.solver)} for the inverse), the budget is {gib(allowed)}. Lower the number of samples or the block "
+        "size, or raise --memory-budget."
+    )
+
+
+def gib(count: int | float) -> str:
+    """``count`` bytes for people: ``1.5 GiB``, ``20 MiB``."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1024:.1f} KiB"
+
+
+def resident_bytes() -> int:
+    """Memory the process holds now."""
+    return psutil.Process().memory_info().rss
+
+
+def peak_resident_bytes() -> int:
+    """The most memory the process has held since it began."""
+    if sys.platform == "linux":
+        # VmHWM belongs to this program image; getrusage's maximum would inherit the parent's across exec.
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
