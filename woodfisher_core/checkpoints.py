@@ -48,13 +48,13 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         try:
             raw = load_file(str(path))
         except (SafetensorError, OSError) as error:
-            raise InputError(f"weights: {path.name} is damaged or no safetensors file ({error}). Copy it again.") from None
+            raise InputError(
+                f"weights: {path.name} is damaged or no safetensors file ({error}). Copy it again."
+            ) from None
     elif path.suffix in TORCH_SUFFIXES:
         raw = _find_state(_load_torch(path), path)
     else:
-        raise InputError(
-            f"weights: expected .safetensors or one of {', '.join(TORCH_SUFFIXES)}, got {path.name!r}."
-        )
+        raise InputError(f"weights: expected .safetensors or one of {', '.join(TORCH_SUFFIXES)}, got {path.name!r}.")
     return _clean(raw)
 
 
@@ -77,7 +77,9 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
     for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
-            raise InputError(f"weights: {source}: {name} holds {bad} values that are NaN or infinite; expected finite ones.")
+            raise InputError(
+                f"weights: {source}: {name} holds {bad} values that are NaN or infinite; expected finite ones."
+            )
     model.load_state_dict(dict(state), strict=False)
 
 
@@ -96,7 +98,9 @@ def _load_torch(path: Path) -> object:
     try:
         mentioned = _globals_in(path)
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError, OSError, IndexError) as error:
-        raise InputError(f"weights: {path.name} is truncated or no PyTorch checkpoint ({error}). Copy it again.") from None
+        raise InputError(
+            f"weights: {path.name} is truncated or no PyTorch checkpoint ({error}). Copy it again."
+        ) from None
     placeholders = [(_Inert, name) for name in mentioned if name.startswith("torch.optim.")]
     try:
         with torch.serialization.safe_globals(placeholders):
@@ -107,7 +111,16 @@ def _load_torch(path: Path) -> object:
             f"{refused}: it would run {', '.join(suspects) or 'code'} when opened, and a checkpoint may hold tensors "
             "only. Save its state dict as .safetensors where you trust it."
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        UnicodeDecodeError,
+    ) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"weights: {path.name} is truncated or damaged ({first_line}). Copy it again.") from None
 

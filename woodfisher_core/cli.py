@@ -50,9 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_prune(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Prunes a trained network once: statistic, mask, compensation of the surviving weights, accuracy before and after."
-    )
+    parser.description = "Prunes a trained network once: statistic, mask, compensation of the surviving weights, accuracy before and after."
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "methods:\n" + "\n".join(f"  {m.name:16} {m.help}" for m in METHODS.values())
     what = parser.add_argument_group("network and data")
@@ -66,11 +64,19 @@ def _add_prune(parser: argparse.ArgumentParser) -> None:
         help="trained weights, .safetensors or a PyTorch checkpoint, of which tensors only are read (default: shipped)",
     )
     what.add_argument(
-        "--exclude", action="append", default=[], metavar="LAYER", help="leave a layer alone; name or pattern, repeatable"
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="leave a layer alone; name or pattern, repeatable",
     )
     how = parser.add_argument_group("method")
-    how.add_argument("--method", default="woodfisher", metavar="NAME", help=f"{', '.join(METHODS)} (default: woodfisher)")
-    how.add_argument("--sparsity", type=float, default=0.95, metavar="S", help="fraction to remove, [0, 1) (default: 0.95)")
+    how.add_argument(
+        "--method", default="woodfisher", metavar="NAME", help=f"{', '.join(METHODS)} (default: woodfisher)"
+    )
+    how.add_argument(
+        "--sparsity", type=float, default=0.95, metavar="S", help="fraction to remove, [0, 1) (default: 0.95)"
+    )
     how.add_argument("--scope", default=Scope.GLOBAL, metavar="SCOPE", help=_choices(Scope, Scope.GLOBAL))
     how.add_argument(
         "--update", metavar="RULE", help=_choices(Update, None) + " (default: independent for woodfisher, else none)"
@@ -83,14 +89,19 @@ def _add_prune(parser: argparse.ArgumentParser) -> None:
     fisher.add_argument("--sample-indices", metavar="FILE", help="text file of training-set indices, one a line")
     fisher.add_argument("--damping", type=float, default=1e-3, metavar="LAMBDA", help="λ > 0 (default: 1e-3)")
     fisher.add_argument(
-        "--block-size", default="layer", metavar="B", help="a number, layer or network: slices of layers (default: layer)"
+        "--block-size",
+        default="layer",
+        metavar="B",
+        help="a number, layer or network: slices of layers (default: layer)",
     )
     fisher.add_argument("--solver", default=Solver.AUTO, metavar="HOW", help=_choices(Solver, Solver.AUTO))
     run = parser.add_argument_group("run")
     run.add_argument("--held-out", type=int, default=1000, metavar="N", help="other samples to check the loss on")
     run.add_argument("--seed", type=int, default=0, metavar="K", help="fixes the order of the samples (default: 0)")
     run.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu or cuda (default: auto)")
-    run.add_argument("--memory-budget", type=float, metavar="GIB", help="GiB the run may take (default: 70 %% of the free)")
+    run.add_argument(
+        "--memory-budget", type=float, metavar="GIB", help="GiB the run may take (default: 70 %% of the free)"
+    )
     run.add_argument("--output", metavar="DIR", help="write pruned.safetensors (weights and masks) and run.json there")
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.set_defaults(run=_prune)

@@ -148,9 +148,7 @@ def _by_loop(row_loss, variables: dict[str, Tensor], inputs: Tensor, targets: Te
     return {name: torch.stack(values) for name, values in rows.items()}
 
 
-def _regrouped(
-    batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _regrouped(batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The same samples in batches of exactly ``size``; the last is shorter but still a multiple of ``multiple``."""
     held: list[tuple[Tensor, Tensor]] = []
     count = 0

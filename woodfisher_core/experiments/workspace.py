@@ -87,7 +87,9 @@ class Workspace:
     def resolve(self, config: PruneConfig) -> PruneConfig:
         """``config`` with the device chosen and the weights' hash filled in; its key then names the result."""
         problem = self.problem(config)
-        choose_samples(len(problem.dataset.train), config.num_samples * config.mini_batch, config.seed, _indices(config))
+        choose_samples(
+            len(problem.dataset.train), config.num_samples * config.mini_batch, config.seed, _indices(config)
+        )
         return config.replace(weights_hash=problem.weights_hash, device=str(problem.device))
 
     def blocks(self, config: PruneConfig) -> Blocks:
@@ -168,9 +170,7 @@ class Workspace:
             store=lambda name, make: self.cache.get((name, *keys[name]), make, size),
         )
 
-    def outcome(
-        self, config: PruneConfig, watch: Stopwatch | None = None, progress: Progress | None = None
-    ) -> Outcome:
+    def outcome(self, config: PruneConfig, watch: Stopwatch | None = None, progress: Progress | None = None) -> Outcome:
         """Mask, weights and saliency of one run."""
         config = self.resolve(config)
         return self.cache.get(
