@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_prune(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Prunes a trained network once: statistic, mask, compensation of the surviving weights, accuracy before and after."
+    parser.description = "Prunes a trained network once: statistic, mask, compensation, accuracy before and after."
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "methods:\n" + "\n".join(f"  {m.name:16} {m.help}" for m in METHODS.values())
     what = parser.add_argument_group("network and data")

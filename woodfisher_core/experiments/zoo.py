@@ -61,7 +61,8 @@ def _card(spec: ModelSpec, recipe, source: str, result: Evaluation, state: dict[
 | prunable weights | {parameters.num_prunable:,}: {layers} |
 | other parameters | {sum(p.numel() for p in model.parameters()) - parameters.num_prunable:,} (biases, BatchNorm) |
 | seed | {recipe.seed} |
-| recipe | Adam, {recipe.epochs} epochs, batch {recipe.batch_size}, learning rate {recipe.learning_rate:g} (cosine), weight decay {recipe.weight_decay:g} |
+| recipe | Adam, {recipe.epochs} epochs, batch {recipe.batch_size}, learning rate {recipe.learning_rate:g} (cosine) |
+| weight decay | {recipe.weight_decay:g} |
 | sha256 of the tensors | `{state_hash(state)}` |
 | made with | torch {torch.__version__.split("+")[0]}, CPU, {torch.get_num_threads()} threads of {os.cpu_count()} |
 | command | `{command} --output woodfisher_core/models/weights` |
