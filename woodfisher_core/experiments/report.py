@@ -1,15 +1,12 @@
-"""A run's results as plain values: the JSON of the command line, and tables for people and charts."""
+"""A run's results as the JSON object of the command line."""
 
 import math
 from dataclasses import asdict
 
-import pandas as pd
-from torch import Tensor
-
 from woodfisher_core import memory
+from woodfisher_core.experiments.tables import layer_table
 from woodfisher_core.experiments.workspace import LossChange, RunReport
 from woodfisher_core.loss_change import QuadraticTerms
-from woodfisher_core.parameters import PrunableParameters
 
 PHASES = ("gradients", "inverse", "score", "update", "evaluate")
 
@@ -39,23 +36,6 @@ def to_json(report: RunReport, memory_at_start: int) -> dict[str, object]:
         "config_key": report.config.key,
     }
     return _finite(result)
-
-
-def layer_table(parameters: PrunableParameters, keep: Tensor) -> pd.DataFrame:
-    """One row a layer: name, shape, kept and total weights, sparsity."""
-    rows = []
-    for layer in parameters.layers:
-        kept = int(keep[layer.slice].sum())
-        rows.append(
-            {
-                "layer": layer.name,
-                "shape": "×".join(str(n) for n in layer.shape),
-                "kept": kept,
-                "total": layer.numel,
-                "sparsity": 1.0 - kept / layer.numel,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _predicted(change: LossChange) -> dict[str, object] | None:

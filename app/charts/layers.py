@@ -1,0 +1,39 @@
+"""How sparsity spreads over the layers."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from app.charts.style import GREY, KEPT, finish
+
+
+def layer_sparsity(
+    table: pd.DataFrame, overall: float, title: str = "Which layers does one threshold spare?"
+) -> go.Figure:
+    """Bars of each layer's sparsity, labelled kept / total.
+
+    Args:
+        table: Columns ``layer``, ``kept``, ``total``, ``sparsity`` (fraction).
+        overall: The network's sparsity (fraction), drawn as a line.
+        title: The question the chart answers.
+    """
+    table = table.iloc[::-1]  # first layer on top
+    figure = go.Figure(
+        go.Bar(
+            x=table["sparsity"],
+            y=table["layer"],
+            orientation="h",
+            marker={"color": KEPT},
+            text=[f" {kept:,} of {total:,} kept" for kept, total in zip(table["kept"], table["total"], strict=True)],
+            textposition="auto",
+            hovertemplate="%{y}: sparsity %{x:.2%}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    figure.add_vline(
+        x=overall,
+        line={"color": GREY, "dash": "dot", "width": 2},
+        annotation={"text": f"network {overall:.1%}", "font": {"size": 12}},
+        annotation_position="top left" if overall > 0.5 else "top right",
+    )
+    figure.update_xaxes(title="sparsity (fraction of the layer's weights removed)", range=[0, 1], tickformat=".0%")
+    return finish(figure, title, 150 + 48 * len(table))

@@ -1,0 +1,63 @@
+"""One look for all figures: colours that stay apart under colour-vision deficiencies, and a shape or dash beside each."""
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+# Okabe & Ito (2008).
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#8C8C8C",
+)
+KEPT, PRUNED = BLUE, GREY
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How one method is drawn in every figure."""
+
+    color: str
+    dash: str
+    symbol: str
+
+
+_METHODS = {
+    "woodfisher": LineStyle(BLUE, "solid", "circle"),
+    "magnitude": LineStyle(VERMILION, "dash", "square"),
+    "diagonal-fisher": LineStyle(GREEN, "dot", "diamond"),
+}
+_OTHERS = (
+    LineStyle(PURPLE, "dashdot", "triangle-up"),
+    LineStyle(ORANGE, "longdash", "cross"),
+    LineStyle(SKY, "longdashdot", "x"),
+)
+
+
+def method_style(name: str) -> LineStyle:
+    """The style of method ``name``; methods without their own get one that depends on the name alone."""
+    return _METHODS.get(name) or _OTHERS[sum(name.encode()) % len(_OTHERS)]
+
+
+def translucent(color: str, opacity: float) -> str:
+    """``#rrggbb`` as an rgba() colour."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def finish(figure: go.Figure, title: str, height: int) -> go.Figure:
+    """The common frame: the question as title, tight margins, the legend on top."""
+    figure.update_layout(
+        title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 16}, "y": 0.98, "yanchor": "top"},
+        height=height,
+        margin={"l": 8, "r": 12, "t": 76, "b": 8},
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"},
+        hoverlabel={"namelength": -1},
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+    return figure
