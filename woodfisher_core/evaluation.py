@@ -43,6 +43,12 @@ class Evaluation:
         return (100.0 * hits / counts).tolist()
 
 
+def paired_standard_error(first: Evaluation, second: Evaluation) -> float:
+    """Standard error, in percentage points, of the difference of two accuracies on the same samples (McNemar 1947)."""
+    differ = (first.predictions == first.targets) != (second.predictions == second.targets)
+    return 100.0 * int(differ.sum()) ** 0.5 / first.num_samples
+
+
 def evaluate(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],

@@ -70,14 +70,15 @@ class DataSet:
 class DataSetSpec:
     """A registered data set.
 
-    ``load(root)`` reads it (``root`` is None where nothing on disk is needed); ``present(root)`` says whether the
-    files are there; ``download(root)`` fetches them, ``download_bytes`` in all. ``missing_help`` tells the user what to do.
+    ``load(root)`` reads it (``root`` is None where nothing on disk is needed); ``train_size`` is known without the files;
+    ``present(root)`` says whether they are there; ``download(root)`` fetches them, ``download_bytes`` in all.
     """
 
     name: str
     label: str
     description: str
     load: Callable[[Path | None], DataSet]
+    train_size: int
     present: Callable[[Path], bool] | None = None
     download: Callable[[Path], None] | None = None
     download_bytes: int = 0

@@ -54,6 +54,7 @@ SPEC = DataSetSpec(
     label="MNIST",
     description="70,000 handwritten digits of 28×28 pixels: 60,000 to train on, 10,000 to test on.",
     load=_load,
+    train_size=60_000,
     present=_present,
     download=_download,
     download_bytes=11_594_722,

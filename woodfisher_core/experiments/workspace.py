@@ -108,7 +108,7 @@ class Workspace:
 
     def rows(self, config: PruneConfig, watch: Stopwatch, progress: Progress | None = None) -> Tensor:
         """G (N, d). Rows of fewer samples are the first of those of more, so a smaller N is a view."""
-        key = ("rows", *_source(config), config.mini_batch, config.labels, config.seed, config.sample_indices)
+        key = ("rows", *_rows_key(config))
         with self.cache.computing:
             kept = self.cache.peek(key)
             if kept is not None and len(kept) >= config.num_samples:
@@ -141,8 +141,7 @@ class Workspace:
         config = self.resolve(config)
         problem = self.problem(config)
         watch = watch or Stopwatch(problem.device)
-        gradients = (*_source(config), config.mini_batch, config.labels, config.seed, config.sample_indices)
-        fisher = (*gradients, config.num_samples, config.block_size)
+        fisher = _fisher_key(config)
         inverse = (*fisher, config.damping, config.solver)
         needs = get_method(config.method).needs
         keys = {
@@ -169,6 +168,11 @@ class Workspace:
             watch,
             store=lambda name, make: self.cache.get((name, *keys[name]), make, size),
         )
+
+    def ready(self, config: PruneConfig) -> bool:
+        """Whether the gradients and the inverse of ``config`` are kept, so that showing it is quick."""
+        config = self.resolve(config)
+        return not config.uses_gradients or self.cache.peek(("fisher", *_fisher_key(config))) is not None
 
     def outcome(self, config: PruneConfig, watch: Stopwatch | None = None, progress: Progress | None = None) -> Outcome:
         """Mask, weights and saliency of one run."""
@@ -271,6 +275,16 @@ def _source(config: PruneConfig) -> tuple:
         path = Path(config.weights)
         stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else str(path)
     return (config.model, stamp, config.data_dir, config.exclude, str(resolve_device(config.device)))
+
+
+def _rows_key(config: PruneConfig) -> tuple:
+    """What gradient rows depend on, but for their number."""
+    return (*_source(config), config.mini_batch, config.labels, config.seed, config.sample_indices)
+
+
+def _fisher_key(config: PruneConfig) -> tuple:
+    """What a Fisher depends on."""
+    return (*_rows_key(config), config.num_samples, config.block_size)
 
 
 def _indices(config: PruneConfig) -> np.ndarray | None:

@@ -1,0 +1,193 @@
+"""Explore: what does this setting do? One network, one method in focus, its rivals beside it."""
+
+import time
+
+import streamlit as st
+
+from app import charts
+from app.data_gate import require
+from app.explain import curve_sentence, headline, loss_sentence, saliency_sentence, write_notes
+from app.shared import workspace
+from app.state import View, controls
+from woodfisher_core.data import get_dataset
+from woodfisher_core.errors import WoodFisherError
+from woodfisher_core.experiments import cost, tables
+from woodfisher_core.memory import gib
+
+CURVE_SPARSITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99)
+# Work predicted to take longer than this asks before it starts.
+ASK_SECONDS = 6.0
+SHOWN_EXAMPLES = 12
+
+
+def show(figure, sentence: str, key: str) -> None:
+    """A chart with its sentence below, which is also its name for screen readers."""
+    st.plotly_chart(figure, key=key, alt=sentence.replace("*", "").replace("$", ""), config={"displaylogo": False})
+    st.caption(sentence)
+
+
+def ask_before_long_work(view: View) -> None:
+    """Says what the setting will cost, and waits for a click where that is not instant."""
+    space = workspace()
+    if space.ready(view.config):
+        return
+    price = cost.predict(space, view.config)
+    text = f"about {price.seconds:.0f} s and {gib(price.nbytes)} of memory"
+    if price.seconds > ASK_SECONDS:
+        st.info(
+            f"This setting needs {text} on this machine: gradients of {view.config.num_samples:,} images "
+            f"({price.gradients:.1f} s), then the inverse Fisher ({price.inverse:.1f} s).",
+            icon=":material/timer:",
+        )
+        agreed = st.session_state.setdefault("agreed", set())
+        key = (view.config.model, view.config.num_samples, view.config.block_size, view.config.labels, view.config.seed)
+        if key not in agreed:
+            if not st.button("Compute it", type="primary", icon=":material/play_arrow:"):
+                st.stop()
+            agreed.add(key)
+
+
+def page() -> None:
+    st.title("What does this setting do?")
+    view, notes = controls()
+    config, space = view.config, workspace()
+    require(get_dataset(config.dataset))
+    status = st.empty()
+    top = st.container()
+    ask_before_long_work(view)
+
+    def progress(phase: str, done: int, total: int) -> None:
+        status.progress(done / total, text=f"{phase}: {done:,} of {total:,}")
+
+    started = time.perf_counter()
+    status.caption("Computing …")
+    problem = space.problem(config)
+    outcome = space.outcome(config, progress=progress)
+    pruned = space.evaluation(config)
+    rivals = {name: space.evaluation(view.beside(name)) for name in view.compared}
+    write_notes(notes, space, config, outcome)
+    with top:
+        headline(problem, config, outcome, pruned, rivals)
+
+    curves = {name: space.curve(view.beside(name), CURVE_SPARSITIES, progress) for name in view.compared}
+    table = tables.curve_table(curves, len(problem.test))
+    left, right = st.columns([3, 2])
+    with left:
+        figure = charts.accuracy_curve(
+            table, problem.dense.accuracy, (config.method, outcome.mask.sparsity, pruned.accuracy)
+        )
+        show(figure, curve_sentence(table, config, problem), "accuracy")
+    layers = tables.layer_table(problem.parameters, outcome.mask.keep)
+    with right:
+        most = layers.loc[layers["sparsity"].idxmax()]
+        least = layers.loc[layers["sparsity"].idxmin()]
+        show(
+            charts.layer_sparsity(layers, outcome.mask.sparsity),
+            f"{most['layer']} gives most ({most['sparsity']:.0%} removed), {least['layer']} least ({least['sparsity']:.0%}). "
+            + (
+                "One global threshold lets the layers share the load unevenly."
+                if config.scope == "global"
+                else "With a threshold a layer, all give alike."
+            ),
+            "layers",
+        )
+
+    left, right = st.columns([3, 2])
+    with left:
+        bins = tables.saliency_table(problem.parameters, outcome.saliency, outcome.mask.keep)
+        thresholds = tables.thresholds_by_layer(problem.parameters, outcome.mask)
+        show(
+            charts.saliency_histograms(bins, thresholds, saliency_unit(config)),
+            saliency_sentence(problem, config, outcome),
+            "saliency",
+        )
+    with right:
+        change = space.loss_change(config)
+        changes = tables.loss_table(change)
+        show(charts.loss_change(changes), loss_sentence(change, config), "loss")
+
+    left, right = st.columns([3, 2])
+    flips = tables.flipped_table(problem.dense, pruned)
+    with left:
+        examples(problem, flips)
+    with right:
+        classes = tables.class_table(problem.dense, pruned, problem.dataset.classes)
+        worst = classes.loc[(classes["pruned"] - classes["dense"]).idxmin()]
+        show(
+            charts.class_accuracy(classes),
+            f"An average hides this: class {worst['class']} moves most, from {worst['dense']:.1f} % to {worst['pruned']:.1f} %.",
+            "classes",
+        )
+    status.caption(f"Up to date: this view took {time.perf_counter() - started:.2f} s of computing and drawing.")
+    record(
+        config,
+        {"accuracy": table, "layers": layers, "saliency": bins, "loss": changes, "classes": classes, "flips": flips},
+    )
+
+
+def saliency_unit(config) -> str:
+    from woodfisher_core.methods import get_method
+
+    return get_method(config.method).unit
+
+
+def examples(problem, flips) -> None:
+    """Test images whose answer changed, those lost first."""
+    shown = flips.sort_values("kind", key=lambda kind: kind.map({"lost": 0, "other": 1, "won": 2}), kind="stable")
+    shown = shown.head(SHOWN_EXAMPLES)
+    counts = flips["kind"].value_counts()
+    if shown.empty:
+        st.markdown("**Which images changed their answer?**")
+        st.caption("None: on every test image the pruned network answers as the dense one does.")
+        return
+    names = problem.dataset.classes
+    captions = [
+        f"{names[t]}: {names[d]} → {names[p]}"
+        for t, d, p in zip(shown["target"], shown["dense"], shown["pruned"], strict=True)
+    ]
+    images = [problem.dataset.test.images[i, 0].numpy() for i in shown["index"]]
+    show(
+        charts.flipped_examples(images, captions),
+        f"Truth: answer before → after. {counts.get('lost', 0):,} right answers were lost, {counts.get('won', 0):,} won; "
+        f"{len(flips):,} of {len(problem.test):,} answers changed in all.",
+        "flips",
+    )
+
+
+def record(config, data: dict) -> None:
+    """Everything needed to repeat the view, and its data."""
+    with st.expander("Repeat this view: settings, link, data", icon=":material/replay:"):
+        st.markdown("The address of this page holds every setting. The same run on the command line:")
+        st.code(command(config), language="bash", wrap_lines=True)
+        st.caption(
+            f"run {workspace().resolve(config).key[:12]} · seed {config.seed} · engine version {config.engine_version}"
+        )
+        with st.container(horizontal=True):
+            for name, table in data.items():
+                st.download_button(
+                    f"{name}.csv",
+                    table.to_csv(index=False),
+                    f"{name}.csv",
+                    "text/csv",
+                    on_click="ignore",
+                    key=f"csv-{name}",
+                )
+
+
+def command(config) -> str:
+    """The command line that gives the same numbers."""
+    parts = [
+        f"python -m woodfisher_core prune --model {config.model} --method {config.method} --sparsity {config.sparsity:g}",
+        f"--scope {config.scope} --update {config.update}",
+        f"--num-samples {config.num_samples} --damping {config.damping:g} --block-size {config.block_size}",
+        f"--labels {config.labels} --seed {config.seed} --solver {config.solver}",
+    ]
+    if config.update_scale != 1.0:
+        parts.append(f"--update-scale {config.update_scale:g}")
+    return " ".join(parts)
+
+
+try:
+    page()
+except WoodFisherError as error:
+    st.error(str(error), icon=":material/error:")

@@ -1,0 +1,19 @@
+"""WoodFisher Explorer: the frame around its pages. Run with ``streamlit run app/main.py``."""
+
+import streamlit as st
+
+st.set_page_config(page_title="WoodFisher Explorer", page_icon=":material/content_cut:", layout="wide")
+
+page = st.navigation(
+    [
+        st.Page(
+            "app_pages/explore.py",
+            title="Explore",
+            icon=":material/explore:",
+            help="What does this setting do?",
+            default=True,
+        )
+    ],
+    position="top",
+)
+page.run()

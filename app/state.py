@@ -1,0 +1,200 @@
+"""Widgets to frozen config, and back through the URL: each control is bound to a query parameter of its own."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+import torch
+
+from woodfisher_core.data import get_dataset
+from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.methods import METHODS, get_method
+from woodfisher_core.models import MODELS, get_model
+from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, Labels, Scope, Solver, Update
+
+# Raised when a default below changes: a default value is not written into the link.
+LINK_VERSION = "1"
+AUTO = "auto"
+SAMPLE_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+DAMPINGS = (*(f"{digit}e{power}" for power in range(-8, 0) for digit in (1, 3)), "1e0")
+BLOCK_SIZES = ("1", "10", "50", "100", "500", "1000", "2000")
+
+
+@dataclass(frozen=True)
+class View:
+    """What the controls say: the run in focus, and the methods drawn beside it."""
+
+    config: PruneConfig
+    compared: tuple[str, ...]
+
+    def beside(self, method: str) -> PruneConfig:
+        """The same setting with ``method`` and its own default update; the run in focus for its own method."""
+        if method == self.config.method:
+            return self.config
+        return self.config.replace(method=method, update=None, update_scale=1.0)
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Places under the controls for numbers that are known only after the run."""
+
+    samples: st.delta_generator.DeltaGenerator
+    damping: st.delta_generator.DeltaGenerator
+    block: st.delta_generator.DeltaGenerator
+    sparsity: st.delta_generator.DeltaGenerator
+
+
+def _bound(key: str) -> dict[str, str]:
+    return {"key": key, "bind": "query-params"}
+
+
+def controls() -> tuple[View, Notes]:
+    """Draws the sidebar; returns what it says and where its live notes go."""
+    st.query_params["v"] = LINK_VERSION
+    with st.sidebar:
+        st.subheader("Network")
+        model = st.selectbox(
+            "Network",
+            list(MODELS),
+            help="All networks come trained. The digits networks need no download; MLPNet reads MNIST.",
+            label_visibility="collapsed",
+            **_bound("model"),
+        )
+        spec = get_model(model)
+        st.caption(f"**{spec.label}.** {spec.description} Data: {get_dataset(spec.dataset).label}.")
+
+        st.subheader("Pruning")
+        method = st.selectbox(
+            "Method in focus",
+            list(METHODS),
+            index=list(METHODS).index("woodfisher"),
+            help="The statistic that ranks the weights; the lowest go first. "
+            + " ".join(f"**{m.name}**: ${m.equation}$. {m.help}" for m in METHODS.values()),
+            **_bound("method"),
+        )
+        chosen = get_method(method)
+        st.caption(f"{chosen.label}: ${chosen.equation}$. {chosen.help}")
+        sparsity = st.slider(
+            "Sparsity",
+            0.0,
+            0.99,
+            0.8,
+            0.01,
+            help="The fraction of the prunable weights (Linear and Conv weights, no biases) that is set to zero.",
+            **_bound("sparsity"),
+        )
+        note_sparsity = st.container()
+        scope = st.segmented_control(
+            "Scope of the threshold",
+            [s.value for s in Scope],
+            default=Scope.GLOBAL.value,
+            required=True,
+            help="**global**: one threshold over all layers, so cheap layers give more. **layer**: the same sparsity in each.",
+            **_bound("scope"),
+        )
+        update = st.selectbox(
+            "Update of the survivors",
+            [AUTO, *(u.value for u in Update)],
+            help="How the remaining weights move to make up for the removed ones. "
+            + " ".join(f"**{u.value}**: {u.help}" for u in Update),
+            **_bound("update"),
+        )
+        resolved = chosen.default_update if update == AUTO else Update(update)
+        own = f"{chosen.label}'s own: " if update == AUTO else ""
+        st.caption(f"{own}{resolved.label}, ${resolved.equation}$. {resolved.help}")
+        scale = st.slider(
+            "Update scale",
+            0.0,
+            1.0,
+            1.0,
+            0.05,
+            disabled=resolved is not Update.INDEPENDENT,
+            help="$s$ in the independent update: 1 is the paper's step, 0 none at all; the official scripts use 0.9 at times.",
+            **_bound("scale"),
+        )
+        compared = st.multiselect(
+            "Compare with",
+            list(METHODS),
+            default=list(METHODS),
+            help="Methods drawn beside the one in focus, each with its own default update.",
+            **_bound("with"),
+        )
+
+        st.subheader("Fisher")
+        most = get_dataset(spec.dataset).train_size
+        num_samples = st.select_slider(
+            "Fisher samples N",
+            [n for n in SAMPLE_COUNTS if n <= most],
+            value=1000,
+            help="How many training images the Fisher is estimated from: "
+            r"$F=\lambda I+\tfrac1N\sum_n g_n g_n^\top$. Fewer samples are always a prefix of more.",
+            **_bound("samples"),
+        )
+        note_samples = st.container()
+        damping = st.select_slider(
+            "Damping λ",
+            DAMPINGS,
+            value="1e-3",
+            help=r"Added to the Fisher's diagonal. With $\lambda\to\infty$ the statistic $\tfrac12 w^2/[F^{-1}]_{jj}$ ranks as "
+            "magnitude does; too little lets noise in the samples decide.",
+            **_bound("damping"),
+        )
+        note_damping = st.container()
+        dim = _num_prunable(model)
+        block = st.selectbox(
+            "Block size",
+            [BLOCK_LAYER, BLOCK_NETWORK, *(b for b in BLOCK_SIZES if int(b) < dim)],
+            help="Which weights may interact: 1 is the diagonal alone, a number cuts each layer's weights into slices, "
+            "**layer** is one block a layer, **network** one over everything, across layers.",
+            **_bound("block"),
+        )
+        note_block = st.container()
+        labels = st.segmented_control(
+            "Labels",
+            [label.value for label in Labels],
+            default=Labels.TRUE.value,
+            required=True,
+            help=" ".join(f"**{label.value}**: {label.help}" for label in Labels),
+            **_bound("labels"),
+        )
+        label = Labels(labels)
+        st.caption(f"{label.label}: ${label.equation}$")
+
+        st.subheader("Run")
+        seed = st.number_input(
+            "Seed",
+            0,
+            2**32 - 1,
+            0,
+            help="Fixes which training images are used, and sampled labels. The same seed gives the same numbers.",
+            **_bound("seed"),
+        )
+        device = st.selectbox(
+            "Device",
+            [AUTO, "cpu", *(["cuda"] if torch.cuda.is_available() else [])],
+            help="Where the arithmetic runs; auto takes a CUDA GPU where there is one.",
+            **_bound("device"),
+        )
+    config = PruneConfig(
+        model=model,
+        method=method,
+        sparsity=float(sparsity),
+        scope=scope,
+        update=None if update == AUTO else update,
+        update_scale=float(scale) if resolved is Update.INDEPENDENT else 1.0,
+        num_samples=int(num_samples),
+        damping=float(damping),
+        block_size=block,
+        labels=labels,
+        seed=int(seed),
+        device=device,
+        solver=Solver.SPECTRAL,
+    )
+    ordered = tuple(name for name in METHODS if name in compared or name == method)
+    return View(config, ordered), Notes(note_samples, note_damping, note_block, note_sparsity)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _num_prunable(model: str) -> int:
+    from woodfisher_core.parameters import PrunableParameters
+
+    return PrunableParameters.from_model(get_model(model).build()).num_prunable
