@@ -9,7 +9,7 @@ from app.state import Notes
 from woodfisher_core.evaluation import Evaluation, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.problem import Problem
-from woodfisher_core.experiments.tables import zero_counts
+from woodfisher_core.experiments.tables import HISTOGRAM_DECADES, zero_counts
 from woodfisher_core.experiments.workspace import LossChange
 from woodfisher_core.memory import gib
 from woodfisher_core.methods import Outcome, get_method
@@ -48,16 +48,16 @@ def headline(
         magnitude = rivals.get("magnitude")
         if magnitude is not None and config.method != "magnitude":
             st.metric(
-                "Magnitude, same sparsity",
+                "Magnitude",
                 f"{magnitude.accuracy:.2f} %",
-                f"{pruned.accuracy - magnitude.accuracy:+.2f} yours against it",
-                help="The baseline that looks at no data.",
+                f"{pruned.accuracy - magnitude.accuracy:+.2f} is yours",
+                help="The baseline that looks at no data, at the same sparsity.",
                 border=True,
             )
         st.metric("Weights kept", f"{mask.kept:,}", f"of {total:,}", delta_color="off", delta_arrow="off", border=True)
         st.metric(
-            "Test loss",
-            _number(pruned.loss, ".3f") + " nats",
+            "Test loss (nats)",
+            _number(pruned.loss, ".3f"),
             f"{pruned.loss - problem.dense.loss:+.3f} against dense",
             delta_color="inverse",
             border=True,
@@ -81,7 +81,7 @@ def write_notes(notes: Notes, space: Workspace, config: PruneConfig, outcome: Ou
         f"{share:.1%} of the {total:,} training images. Their gradients are a {config.num_samples:,} × {dim:,} matrix, "
         f"{gib(4 * config.num_samples * dim)}."
     )
-    curvature = float(space.context(config).fisher().diagonal().mean())
+    curvature = float(space.context(config).fisher().diagonal.mean())
     notes.damping.caption(
         f"The mean of $F_{{jj}}$ is {curvature:.1e}; λ is {config.damping / curvature:.2g} times that."
         if curvature > 0
@@ -120,6 +120,7 @@ def saliency_sentence(problem: Problem, config: PruneConfig, outcome: Outcome) -
         text += f"The threshold is {outcome.mask.thresholds[0]:.1e} {unit} in every layer. "
     if unit == "nats":
         text += "The statistic is the loss the quadratic model expects from removing that weight alone. "
+    text += f"Statistics more than {HISTOGRAM_DECADES} decades below the largest stand in the first bar. "
     if zeros:
         text += f"{zeros:,} weights have a statistic of exactly zero and are not drawn. "
     return text.strip()

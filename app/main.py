@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-st.set_page_config(page_title="WoodFisher Explorer", page_icon=":material/content_cut:", layout="wide")
+st.set_page_config(page_title="WoodFisher Explorer", page_icon="✂️", layout="wide")
 
 page = st.navigation(
     [

@@ -49,6 +49,10 @@ def ask_before_long_work(view: View) -> None:
 
 def page() -> None:
     st.title("What does this setting do?")
+    st.markdown(
+        "Pruning sets most of a trained network's weights to zero. **Which** weights go, and **how the others move** to make "
+        "up for it, decides what is left. Every control on the left changes something here; each explains itself."
+    )
     view, notes = controls()
     config, space = view.config, workspace()
     require(get_dataset(config.dataset))

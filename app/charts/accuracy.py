@@ -54,11 +54,16 @@ def accuracy_curve(
     )
     if current is not None:
         method, sparsity, accuracy = current
-        figure.add_vline(x=sparsity, line={"color": GREY, "width": 1})
+        figure.add_vline(
+            x=sparsity,
+            line={"color": GREY, "width": 1},
+            annotation={"text": f"yours: {accuracy:.2f} %", "font": {"size": 12}},
+            annotation_position="bottom left" if sparsity > 0.5 else "bottom right",
+        )
         figure.add_scatter(
             x=[sparsity],
             y=[accuracy],
-            name=f"your setting: {accuracy:.2f} %",
+            showlegend=False,
             mode="markers",
             marker={
                 "size": 18,

@@ -33,7 +33,8 @@ def layer_sparsity(
         x=overall,
         line={"color": GREY, "dash": "dot", "width": 2},
         annotation={"text": f"network {overall:.1%}", "font": {"size": 12}},
-        annotation_position="top left" if overall > 0.5 else "top right",
+        annotation_position="top",
+        annotation_yshift=16,
     )
-    figure.update_xaxes(title="sparsity (fraction of the layer's weights removed)", range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(title="share of the layer removed", range=[0, 1], tickformat=".0%")
     return finish(figure, title, 150 + 48 * len(table))

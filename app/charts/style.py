@@ -54,8 +54,16 @@ def finish(figure: go.Figure, title: str, height: int) -> go.Figure:
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 16}, "y": 0.98, "yanchor": "top"},
         height=height,
-        margin={"l": 8, "r": 12, "t": 76, "b": 8},
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom"},
+        margin={"l": 8, "r": 12, "t": 84, "b": 8},
+        # Above the plot, below the title; yref container keeps the gap the same at every height.
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1 - 34 / height,
+            "yanchor": "top",
+            "yref": "container",
+        },
         hoverlabel={"namelength": -1},
     )
     figure.update_xaxes(automargin=True)

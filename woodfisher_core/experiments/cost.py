@@ -34,7 +34,9 @@ def predict(workspace: Workspace, config: PruneConfig) -> Cost:
     problem = workspace.problem(config)
     samples = config.num_samples * config.mini_batch
     per_sample = workspace.cache.get(
-        ("seconds a sample", config.model, str(problem.device)), lambda: _seconds_a_sample(workspace, config), lambda _: 8
+        ("seconds a sample", config.model, str(problem.device)),
+        lambda: _seconds_a_sample(workspace, config),
+        lambda _: 8,
     )
     operations = 0.0
     for run in workspace.blocks(config).runs:

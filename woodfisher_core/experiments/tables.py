@@ -14,7 +14,7 @@ from woodfisher_core.parameters import PrunableParameters
 
 HISTOGRAM_BINS = 60
 # Statistics this far below the largest are counted in the first bin: dead weights would stretch the axis to nothing.
-HISTOGRAM_DECADES = 14
+HISTOGRAM_DECADES = 8
 
 
 def layer_table(parameters: PrunableParameters, keep: Tensor) -> pd.DataFrame:
@@ -88,16 +88,16 @@ def thresholds_by_layer(parameters: PrunableParameters, mask: Mask) -> dict[str,
 
 
 def loss_table(change: LossChange) -> pd.DataFrame:
-    """One row a term and sample set: ``term``, ``samples``, ``nats``."""
+    """One row a term and sample set: ``term`` (``|`` where a label may break), ``samples``, ``nats``."""
     rows = []
     for samples, terms, measured in (
         ("held-out samples", change.predicted_held_out, change.measured_held_out),
         ("Fisher samples", change.predicted_fisher_samples, change.measured_fisher_samples),
     ):
         if terms is not None:
-            rows.append({"term": "first order gᵀδ", "samples": samples, "nats": terms.first_order})
-            rows.append({"term": "second order ½δᵀFδ", "samples": samples, "nats": terms.second_order})
-            rows.append({"term": "predicted (sum)", "samples": samples, "nats": terms.total})
+            rows.append({"term": "first order|gᵀδ", "samples": samples, "nats": terms.first_order})
+            rows.append({"term": "second order|½δᵀFδ", "samples": samples, "nats": terms.second_order})
+            rows.append({"term": "predicted|(sum)", "samples": samples, "nats": terms.total})
         if measured is not None:
             rows.append({"term": "measured", "samples": samples, "nats": measured})
     return pd.DataFrame(rows)

@@ -18,7 +18,7 @@ from woodfisher_core.fisher import Blocks, EmpiricalFisher
 from woodfisher_core.gradients import gradient_matrix, gradient_rows
 from woodfisher_core.loss_change import QuadraticTerms, quadratic_terms
 from woodfisher_core.methods import Need, Outcome, get_method
-from woodfisher_core.options import Labels, Update
+from woodfisher_core.options import BLOCK_LAYER, Labels, Update
 from woodfisher_core.pruning import PruningContext, resolve_device
 from woodfisher_core.sampling import choose_samples, held_out_samples, label_uniforms
 from woodfisher_core.timing import Stopwatch
@@ -178,7 +178,7 @@ class Workspace:
         """Mask, weights and saliency of one run."""
         config = self.resolve(config)
         return self.cache.get(
-            ("outcome", config.key),
+            ("outcome", *_result_key(config)),
             lambda: next(self.context(config, watch, progress).run([config.sparsity])),
             lambda outcome: outcome.weights.nbytes + outcome.mask.keep.nbytes,
         )
@@ -188,7 +188,7 @@ class Workspace:
         config = self.resolve(config)
         problem = self.problem(config)
         return self.cache.get(
-            ("evaluation", config.key),
+            ("evaluation", *_result_key(config)),
             lambda: problem.evaluate(self.outcome(config).weights, problem.test),
             lambda result: result.predictions.nbytes,
         )
@@ -210,7 +210,7 @@ class Workspace:
                     progress("curve", len(points), len(sparsities))
             return tuple(points)
 
-        key = ("curve", config.replace(sparsity=0.0).key, tuple(sparsities))
+        key = ("curve", *_result_key(config.replace(sparsity=0.0)), tuple(sparsities))
         return self.cache.get(key, make, lambda points: 200 * len(points))
 
     def loss_change(self, config: PruneConfig) -> LossChange:
@@ -285,6 +285,16 @@ def _rows_key(config: PruneConfig) -> tuple:
 def _fisher_key(config: PruneConfig) -> tuple:
     """What a Fisher depends on."""
     return (*_rows_key(config), config.num_samples, config.block_size)
+
+
+def _result_key(config: PruneConfig) -> tuple:
+    """What a mask and its weights depend on: settings that the method never reads are left out."""
+    read = (config.method, config.sparsity, config.scope, config.update, config.update_scale)
+    if not config.uses_gradients:
+        return (*_source(config), *read)
+    if Need.INVERSE in get_method(config.method).needs or config.update is not Update.NONE:
+        return (*_fisher_key(config), config.damping, config.solver, *read)
+    return (*_fisher_key(config.replace(block_size=BLOCK_LAYER)), *read)
 
 
 def _indices(config: PruneConfig) -> np.ndarray | None:

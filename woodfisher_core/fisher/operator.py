@@ -5,6 +5,7 @@ Alistarh 2020, eq. 7). No B×B matrix is formed where N < B.
 """
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -49,6 +50,7 @@ class EmpiricalFisher:
         gathered = sum(g.rows.nbytes for g in self.groups if isinstance(g.columns, Tensor))
         return gathered + sum(p.nbytes for prepared in self._prepared.values() for p in prepared)
 
+    @cached_property
     def diagonal(self) -> Tensor:
         """diag (1/N) GᵀG, without damping, (d,) float64."""
         parts = [part.to(COMPUTE).square_().mean(0) for part in self.rows.split(_column_width(self.num_rows), dim=1)]

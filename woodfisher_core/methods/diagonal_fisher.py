@@ -13,5 +13,5 @@ METHOD = Method(
     unit="nats",
     needs=frozenset({Need.GRADIENTS}),
     default_update=Update.NONE,
-    score=lambda context: scores.diagonal_fisher(context.weights, context.fisher().diagonal()),
+    score=lambda context: scores.diagonal_fisher(context.weights, context.fisher().diagonal),
 )
