@@ -5,18 +5,17 @@ import time
 import streamlit as st
 
 from app import charts
+from app.asking import ask_before_long_work
 from app.data_gate import require
 from app.explain import curve_sentence, headline, loss_sentence, saliency_sentence, write_notes
 from app.shared import workspace
-from app.state import View, controls
+from app.state import controls
 from woodfisher_core.data import get_dataset
 from woodfisher_core.errors import WoodFisherError
-from woodfisher_core.experiments import cost, tables
-from woodfisher_core.memory import gib
+from woodfisher_core.experiments import tables
+from woodfisher_core.methods import get_method
 
 CURVE_SPARSITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99)
-# Work predicted to take longer than this asks before it starts.
-ASK_SECONDS = 6.0
 SHOWN_EXAMPLES = 12
 
 
@@ -24,27 +23,6 @@ def show(figure, sentence: str, key: str) -> None:
     """A chart with its sentence below, which is also its name for screen readers."""
     st.plotly_chart(figure, key=key, alt=sentence.replace("*", "").replace("$", ""), config={"displaylogo": False})
     st.caption(sentence)
-
-
-def ask_before_long_work(view: View) -> None:
-    """Says what the setting will cost, and waits for a click where that is not instant."""
-    space = workspace()
-    if space.ready(view.config):
-        return
-    price = cost.predict(space, view.config)
-    text = f"about {price.seconds:.0f} s and {gib(price.nbytes)} of memory"
-    if price.seconds > ASK_SECONDS:
-        st.info(
-            f"This setting needs {text} on this machine: gradients of {view.config.num_samples:,} images "
-            f"({price.gradients:.1f} s), then the inverse Fisher ({price.inverse:.1f} s).",
-            icon=":material/timer:",
-        )
-        agreed = st.session_state.setdefault("agreed", set())
-        key = (view.config.model, view.config.num_samples, view.config.block_size, view.config.labels, view.config.seed)
-        if key not in agreed:
-            if not st.button("Compute it", type="primary", icon=":material/play_arrow:"):
-                st.stop()
-            agreed.add(key)
 
 
 def page() -> None:
@@ -58,7 +36,7 @@ def page() -> None:
     require(get_dataset(config.dataset))
     status = st.empty()
     top = st.container()
-    ask_before_long_work(view)
+    ask_before_long_work(space, config)
 
     def progress(phase: str, done: int, total: int) -> None:
         status.progress(done / total, text=f"{phase}: {done:,} of {total:,}")
@@ -101,7 +79,7 @@ def page() -> None:
         bins = tables.saliency_table(problem.parameters, outcome.saliency, outcome.mask.keep)
         thresholds = tables.thresholds_by_layer(problem.parameters, outcome.mask)
         show(
-            charts.saliency_histograms(bins, thresholds, saliency_unit(config)),
+            charts.saliency_histograms(bins, thresholds, get_method(config.method).unit),
             saliency_sentence(problem, config, outcome),
             "saliency",
         )
@@ -127,12 +105,6 @@ def page() -> None:
         config,
         {"accuracy": table, "layers": layers, "saliency": bins, "loss": changes, "classes": classes, "flips": flips},
     )
-
-
-def saliency_unit(config) -> str:
-    from woodfisher_core.methods import get_method
-
-    return get_method(config.method).unit
 
 
 def examples(problem, flips) -> None:

@@ -1,0 +1,104 @@
+"""Every figure asks a question, names its axes and their units, and shows exactly the numbers of its table."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app import charts
+from app.charts.style import method_style
+from woodfisher_core.experiments import PruneConfig, Workspace, tables
+from woodfisher_core.methods import METHODS
+
+
+@pytest.fixture(scope="module")
+def run():
+    """One real run on the embedded MLP."""
+    space = Workspace()
+    config = PruneConfig(model="digits-mlp", sparsity=0.8, num_samples=50)
+    return space, config, space.problem(config), space.outcome(config), space.evaluation(config)
+
+
+def figures(run) -> dict:
+    space, config, problem, outcome, pruned = run
+    curves = {name: space.curve(config.replace(method=name, update=None), (0.5, 0.9)) for name in METHODS}
+    flips = tables.flipped_table(problem.dense, pruned).head(4)
+    return {
+        "accuracy": charts.accuracy_curve(
+            tables.curve_table(curves, 500), problem.dense.accuracy, ("woodfisher", 0.8, pruned.accuracy)
+        ),
+        "layers": charts.layer_sparsity(tables.layer_table(problem.parameters, outcome.mask.keep), 0.8),
+        "saliency": charts.saliency_histograms(
+            tables.saliency_table(problem.parameters, outcome.saliency, outcome.mask.keep),
+            tables.thresholds_by_layer(problem.parameters, outcome.mask),
+            "nats",
+        ),
+        "loss": charts.loss_change(tables.loss_table(space.loss_change(config))),
+        "classes": charts.class_accuracy(tables.class_table(problem.dense, pruned, problem.dataset.classes)),
+        "flips": charts.flipped_examples(
+            [problem.dataset.test.images[i, 0].numpy() for i in flips["index"]], ["a"] * len(flips)
+        ),
+    }
+
+
+def test_every_title_is_a_question(run):
+    for name, figure in figures(run).items():
+        assert figure.layout.title.text.endswith("?"), name
+
+
+def test_axes_carry_units(run):
+    drawn = figures(run)
+    assert "(%)" in drawn["accuracy"].layout.yaxis.title.text
+    assert "fraction" in drawn["accuracy"].layout.xaxis.title.text
+    assert "nats" in drawn["loss"].layout.yaxis.title.text
+    assert "nats" in drawn["saliency"].layout.xaxis3.title.text
+    assert "(%)" in drawn["classes"].layout.yaxis.title.text
+
+
+def test_histogram_counts_every_weight(run):
+    """Bars of all layers, kept and removed, add up to the weights with a statistic above zero."""
+    _, _, problem, outcome, _ = run
+    table = tables.saliency_table(problem.parameters, outcome.saliency, outcome.mask.keep)
+    zeros = sum(tables.zero_counts(problem.parameters, outcome.saliency).values())
+    assert table["kept"].sum() + table["pruned"].sum() + zeros == problem.parameters.num_prunable
+    assert table["kept"].sum() == outcome.mask.kept
+    drawn = sum(np.sum(trace.y) for trace in figures(run)["saliency"].data if trace.type == "bar")
+    assert drawn + zeros == problem.parameters.num_prunable
+
+
+def test_threshold_stands_between_removed_and_kept(run):
+    """The line in the histogram is the largest statistic that was removed."""
+    _, _, problem, outcome, _ = run
+    threshold = tables.thresholds_by_layer(problem.parameters, outcome.mask)["fc1.weight"]
+    assert outcome.saliency[~outcome.mask.keep].max() == threshold
+    assert outcome.saliency[outcome.mask.keep].min() > threshold
+
+
+def test_methods_differ_by_more_than_colour():
+    """Each method has its own colour, dash and marker, the same in every figure."""
+    styles = [method_style(name) for name in METHODS]
+    for part in ("color", "dash", "symbol"):
+        assert len({getattr(style, part) for style in styles}) == len(styles)
+    assert method_style("unheard-of") == method_style("unheard-of")
+
+
+def test_the_band_is_the_noise_of_the_test_set(run):
+    """±1.96 binomial standard errors around each point."""
+    space, config, *_ = run
+    table = tables.curve_table({"woodfisher": space.curve(config, (0.5,))}, 500)
+    figure = charts.accuracy_curve(table, 97.2)
+    band = next(trace for trace in figure.data if trace.fill == "toself")
+    share = table["accuracy"].iloc[0] / 100
+    margin = 1.96 * 100 * (share * (1 - share) / 500) ** 0.5
+    assert max(band.y) == pytest.approx(min(100.0, 100 * share + margin))
+    assert min(band.y) == pytest.approx(100 * share - margin)
+
+
+def test_charts_know_neither_streamlit_nor_torch():
+    """Notebooks draw the very same figures."""
+    for path in Path(charts.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {n.split(".")[0] for n in names} & {"streamlit", "torch", "woodfisher_core"}, path.name

@@ -1,0 +1,134 @@
+"""Explore in a real browser, one story a test."""
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+pytestmark = pytest.mark.browser
+CHARTS = 6
+PATIENCE = 90_000  # milliseconds: two slow cores may share this with other work
+
+
+@pytest.fixture
+def watched(page: Page) -> Page:
+    """A page whose console errors and requests to other machines fail the test at its end."""
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: problems.append(request.url) if _leaves(request.url) else None)
+    page.set_default_timeout(PATIENCE)
+    yield page
+    assert problems == []
+
+
+def _leaves(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
+
+
+def ready(page: Page) -> None:
+    """Waits for a finished view and finds no error on it."""
+    expect(page.get_by_text("Up to date", exact=False)).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=PATIENCE)
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(CHARTS, timeout=PATIENCE)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+
+
+def headline(page: Page) -> str:
+    return page.get_by_text("Removing", exact=False).first.inner_text()
+
+
+def slide(page: Page, key: str, presses: str, times: int = 1) -> None:
+    """Moves a slider with the keyboard and lets go."""
+    thumb = page.locator(f".st-key-{key} [role=slider]")
+    thumb.focus()
+    for _ in range(times):
+        thumb.press(presses)
+
+
+def test_the_first_view_teaches_without_a_click(watched: Page, app_url: str):
+    """All charts are drawn, each asks a question and has a sentence; a first-time visitor reads what happened."""
+    watched.goto(app_url)
+    ready(watched)
+    assert "Removing 80.0% of the network's 2,720 weights" in headline(watched)
+    titles = watched.locator(".gtitle").all_inner_texts()
+    assert len(titles) == CHARTS
+    assert all(title.endswith("?") for title in titles)
+    named = watched.locator("[data-testid=stPlotlyChart] [aria-label], [data-testid=stPlotlyChart][aria-label]")
+    assert named.count() >= CHARTS
+
+
+def test_moving_the_sparsity_moves_everything(watched: Page, app_url: str):
+    """A released slider changes the sentence, the chart's mark and the address; the link opens the same view elsewhere."""
+    watched.goto(app_url)
+    ready(watched)
+    before = headline(watched), watched.get_by_text(re.compile(r"^yours: ")).first.text_content()
+    slide(watched, "sparsity", "ArrowRight", 10)
+    expect(watched.get_by_text("Removing 90.0%", exact=False)).to_be_visible(timeout=PATIENCE)
+    ready(watched)
+    after = headline(watched), watched.get_by_text(re.compile(r"^yours: ")).first.text_content()
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    assert "sparsity=0.9" in watched.url
+
+
+def test_a_copied_link_opens_the_same_view(watched: Page, app_url: str, browser: Browser):
+    """In a fresh profile the same address shows the same sentence."""
+    watched.goto(f"{app_url}/?damping=1e-5&samples=100&update=joint&sparsity=0.85&scope=layer&seed=3")
+    ready(watched)
+    stranger = browser.new_context().new_page()
+    stranger.goto(watched.url)
+    ready(stranger)
+    assert headline(stranger) == headline(watched)
+    assert "85.0%" in headline(stranger)
+    stranger.context.close()
+
+
+def test_damping_and_samples_move_the_statistic(watched: Page, app_url: str):
+    """Each control's own note follows it, and so do the charts."""
+    watched.goto(app_url)
+    ready(watched)
+    drawn = watched.locator("[data-testid=stPlotlyChart]").nth(2).inner_html()
+    slide(watched, "damping", "ArrowLeft", 4)
+    expect(watched).to_have_url(re.compile("damping=1e-5"), timeout=PATIENCE)
+    expect(watched.get_by_text(re.compile(r"--damping 1e-05")).first).to_be_attached(timeout=PATIENCE)
+    ready(watched)
+    assert watched.locator("[data-testid=stPlotlyChart]").nth(2).inner_html() != drawn
+    slide(watched, "samples", "ArrowLeft", 3)
+    expect(watched.get_by_text("7.7% of the 1,297 training images", exact=False)).to_be_visible(timeout=PATIENCE)
+    ready(watched)
+
+
+def test_the_paper_network(watched: Page, app_url: str, mnist_root):
+    """MLPNet on MNIST: chosen from the list, pruned, explained."""
+    watched.goto(app_url)
+    ready(watched)
+    watched.get_by_role("combobox", name=re.compile("Network")).click()
+    watched.get_by_role("option", name="mlpnet").click()
+    expect(watched.get_by_text("32,360 weights", exact=False).first).to_be_visible(timeout=PATIENCE)
+    ready(watched)
+    assert "model=mlpnet" in watched.url
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1400])
+def test_nothing_sticks_out(watched: Page, app_url: str, scheme: str, width: int):
+    """Narrow or wide, light or dark: the page never scrolls sideways."""
+    watched.emulate_media(color_scheme=scheme)
+    watched.set_viewport_size({"width": width, "height": 900})
+    watched.goto(app_url)
+    ready(watched)
+    assert watched.evaluate("document.documentElement.scrollWidth") <= width
+    background = watched.locator(".stApp").evaluate("e => getComputedStyle(e).backgroundColor")
+    bright = sum(int(n) for n in re.findall(r"\d+", background)[:3]) / 3 > 128
+    assert bright == (scheme == "light")
+
+
+def test_missing_data_is_explained_and_a_failed_download_said(page: Page, app_without_data: str):
+    """Without MNIST the page says what to do; a download that cannot reach anything ends in a sentence, not a traceback."""
+    page.goto(f"{app_without_data}/?model=mlpnet")
+    expect(page.get_by_text("This network needs MNIST", exact=False)).to_be_visible(timeout=PATIENCE)
+    page.get_by_role("button", name="Download MNIST").click()
+    expect(page.get_by_text("The download failed", exact=False)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
