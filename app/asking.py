@@ -6,7 +6,7 @@ from woodfisher_core.experiments import PruneConfig, Workspace, cost
 from woodfisher_core.memory import gib
 
 # Work predicted to take longer than this waits for a click.
-ASK_SECONDS = 6.0
+ASK_SECONDS = 10.0
 
 
 def ask_before_long_work(space: Workspace, config: PruneConfig) -> None:

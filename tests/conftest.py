@@ -13,6 +13,10 @@ from woodfisher_core.errors import InputError
 REQUIRED = bool(os.environ.get("WOODFISHER_REQUIRE"))
 
 
+# The networks here are so small that a second thread only waits for the first (138 s with two threads, 34 s with one).
+torch.set_num_threads(1)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

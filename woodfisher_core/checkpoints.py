@@ -9,6 +9,7 @@ import hashlib
 import io
 import pickle
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,8 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a checkpoint file under clean names (``fc1.weight``), on the CPU.
 
     Wrapper names of data-parallel training and of the official code's masking layers are undone; where such a layer
-    carries a mask, its weight is multiplied by it (that is the weight the official code computes with).
+    carries a mask, its weight is multiplied by it (that is the weight the official code computes with). The masks that
+    ``export.save_pruned`` writes beside the weights (``<name>.mask``) are applied and left out likewise.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,32 +99,29 @@ def _load_torch(path: Path) -> object:
     refused = f"weights: {path.name} is refused"
     try:
         mentioned = _globals_in(path)
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError, OSError, IndexError) as error:
+    except Exception as error:  # damaged bytes make these parsers raise almost anything
         raise InputError(
-            f"weights: {path.name} is truncated or no PyTorch checkpoint ({error}). Copy it again."
+            f"weights: {path.name} is truncated or no PyTorch checkpoint ({_short(error)}). Copy it again."
         ) from None
     placeholders = [(_Inert, name) for name in mentioned if name.startswith("torch.optim.")]
     try:
-        with torch.serialization.safe_globals(placeholders):
+        with torch.serialization.safe_globals(placeholders), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what matters is whether it loads
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         suspects = sorted(name for name in mentioned if not name.startswith(("torch.", "collections.")))
+        if not suspects:
+            raise InputError(f"weights: {path.name} is damaged or no PyTorch checkpoint. Copy it again.") from None
         raise InputError(
-            f"{refused}: it would run {', '.join(suspects) or 'code'} when opened, and a checkpoint may hold tensors "
+            f"{refused}: it would run {', '.join(suspects)} when opened, and a checkpoint may hold tensors "
             "only. Save its state dict as .safetensors where you trust it."
         ) from None
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        UnicodeDecodeError,
-    ) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"weights: {path.name} is truncated or damaged ({first_line}). Copy it again.") from None
+    except Exception as error:
+        raise InputError(f"weights: {path.name} is truncated or damaged ({_short(error)}). Copy it again.") from None
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _globals_in(path: Path) -> set[str]:
@@ -194,4 +193,8 @@ def _clean(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         target = name.removesuffix("_mask").replace("._weight", ".weight").replace("._bias", ".bias")
         if target in clean and mask.shape == clean[target].shape:
             clean[target] = clean[target] * mask
+    for name in [name for name in clean if name.endswith(".mask")]:
+        target, mask = name.removesuffix(".mask"), clean[name]
+        if mask.dtype == torch.bool and target in clean and mask.shape == clean[target].shape:
+            clean[target] = clean[target] * clean.pop(name)
     return clean

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tqdm import tqdm
 
 from woodfisher_core import memory
 from woodfisher_core.data import DATASETS, cache_folder, get_dataset
-from woodfisher_core.errors import WoodFisherError
+from woodfisher_core.errors import InputError, WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.config import SHIPPED
 from woodfisher_core.experiments.report import to_json
@@ -136,7 +137,11 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
         seed=options.seed,
         device=options.device,
     )
-    budget = None if options.memory_budget is None else int(options.memory_budget * GIB)
+    budget = options.memory_budget
+    if budget is not None:
+        if not (math.isfinite(budget) and budget > 0):
+            raise InputError(f"memory budget: expected a positive number of GiB, got {budget}.")
+        budget = int(budget * GIB)
     workspace = Workspace(memory_budget=budget)
     with tqdm(total=config.num_samples, desc="gradients", unit="row", leave=False, disable=None) as bar:
         report = workspace.report(config, lambda _phase, done, _total: bar.update(done - bar.n))

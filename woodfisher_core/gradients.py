@@ -160,7 +160,9 @@ def _regrouped(batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: in
             yield x[:size], y[:size]
             held, count = [(x[size:], y[size:])], count - size
     if count % multiple:
-        raise InputError(f"gradients: expected a multiple of {multiple} samples (--mini-batch), {count} are left over.")
+        raise InputError(
+            f"gradients: expected a multiple of {multiple} samples (--mini-batch), {count % multiple} are left over."
+        )
     if count:
         yield torch.cat([h[0] for h in held]), torch.cat([h[1] for h in held])
 

@@ -8,7 +8,7 @@ import torch
 
 from woodfisher_core.errors import MemoryBudgetError
 from woodfisher_core.fisher import Blocks
-from woodfisher_core.fisher.groups import CHUNK_BYTES
+from woodfisher_core.fisher.groups import CHUNK_BYTES, CHUNK_COLUMNS
 from woodfisher_core.options import Solver
 
 # The default budget: this share of the memory that is free when the run starts.
@@ -30,15 +30,17 @@ class MemoryNeed:
 
 def predict(num_rows: int, blocks: Blocks, solver: Solver = Solver.AUTO, itemsize: int = 4) -> MemoryNeed:
     """Bytes for ``num_rows`` gradient rows over ``blocks`` (float64 matrices beside ``itemsize``-byte rows)."""
-    held = 0
+    held = largest = 0
     for run in blocks.runs:
         dual = solver is Solver.DUAL or (solver is not Solver.PRIMAL and num_rows < run.size)
         side = num_rows if dual else run.size
         held += run.count * 2 * 8 * side * side  # the matrix and its factor or eigenvectors
+        largest = max(largest, 8 * side * side)  # the damped matrix, while it is factored
         if solver is Solver.SPECTRAL and dual:
             held += run.count * run.size * num_rows * itemsize
     rows = num_rows * blocks.dim * itemsize
-    return MemoryNeed(rows, held, min(4 * CHUNK_BYTES, 3 * rows) + 8 * 8 * blocks.dim)
+    chunk = max(CHUNK_BYTES, 8 * CHUNK_COLUMNS * num_rows)
+    return MemoryNeed(rows, held, min(4 * chunk, 3 * rows) + largest + 8 * 8 * blocks.dim)
 
 
 def budget(given: int | None, device: torch.device) -> int:

@@ -14,6 +14,11 @@ from woodfisher_core.errors import InputError
 PRUNABLE_MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+def patterns(exclude: str | Iterable[str]) -> tuple[str, ...]:
+    """``exclude`` as a tuple; a single name need not be wrapped."""
+    return (exclude,) if isinstance(exclude, str) else tuple(exclude)
+
+
 @dataclass(frozen=True)
 class Layer:
     """One prunable weight tensor and its place [offset, offset + numel) in the flat vector.
@@ -54,7 +59,7 @@ class PrunableParameters:
         ``exclude`` holds module names (``fc1``), parameter names (``fc1.weight``) or shell patterns (``layer1.*``).
         Biases and BatchNorm parameters are never pruned, as in the paper.
         """
-        exclude = tuple(exclude)
+        exclude = patterns(exclude)
         names_of: dict[int, list[str]] = {}
         for name, parameter in model.named_parameters(remove_duplicate=False):
             names_of.setdefault(id(parameter), []).append(name)

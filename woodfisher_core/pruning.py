@@ -188,6 +188,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError:
         raise InputError(f"device: expected auto, cpu or cuda, got {device!r}.") from None
+    if resolved.type not in ("cpu", "cuda"):
+        raise InputError(f"device: expected auto, cpu or cuda, got {str(device)!r}.")
     if resolved.type == "cuda" and not torch.cuda.is_available():
         raise InputError("device: no CUDA device is usable here; expected --device cpu or auto.")
     return resolved

@@ -29,9 +29,8 @@ def independent(
     """
     exact = weights.to(torch.float64)
     alone = -exact / inverse_diagonal
-    together = max(1, BATCH_BYTES // (8 * len(weights)))
-    for start in range(0, len(keeps), together):
-        keep = torch.stack(list(keeps[start : start + together]), dim=1)
+    for some in _batches(keeps, len(weights)):
+        keep = torch.stack(list(some), dim=1)
         step = scale * inverse.apply(torch.where(keep, 0.0, alone.unsqueeze(1)))
         moved = torch.where(keep, exact.unsqueeze(1) + step, 0.0).to(weights.dtype)
         yield from (column.contiguous() for column in moved.unbind(1))
@@ -39,6 +38,14 @@ def independent(
 
 def joint(weights: Tensor, keeps: Sequence[Tensor], fisher: EmpiricalFisher, damping: float) -> Iterator[Tensor]:
     """The minimiser of ½δᵀFδ with all pruned weights at zero at once, within each Fisher block."""
-    for keep in keeps:
-        exact = weights.to(torch.float64) + fisher.joint_step(weights, keep, damping)
-        yield torch.where(keep, exact, 0.0).to(weights.dtype)
+    exact = weights.to(torch.float64)
+    for some in _batches(keeps, len(weights)):
+        for keep, step in zip(some, fisher.joint_steps(weights, some, damping), strict=True):
+            yield torch.where(keep, exact + step, 0.0).to(weights.dtype)
+
+
+def _batches(keeps: Sequence[Tensor], dim: int) -> Iterator[Sequence[Tensor]]:
+    """As many masks together as their right-hand sides have room for."""
+    together = max(1, BATCH_BYTES // (8 * dim))
+    for start in range(0, len(keeps), together):
+        yield keeps[start : start + together]

@@ -35,7 +35,7 @@ def page() -> None:
     config, space = view.config, workspace()
     require(get_dataset(config.dataset))
     status = st.empty()
-    top = st.container()
+    top = st.container(key="headline")
     ask_before_long_work(space, config)
 
     def progress(phase: str, done: int, total: int) -> None:

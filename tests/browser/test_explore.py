@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 CHARTS = 6
-PATIENCE = 90_000  # milliseconds: two slow cores may share this with other work
+PATIENCE = 60_000  # milliseconds: two slow cores may share this with other work
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def ready(page: Page) -> None:
 
 
 def headline(page: Page) -> str:
-    return page.get_by_text("Removing", exact=False).first.inner_text()
+    return page.locator(".st-key-headline p").first.inner_text()
 
 
 def slide(page: Page, key: str, presses: str, times: int = 1) -> None:
     """Moves a slider with the keyboard and lets go."""
-    thumb = page.locator(f".st-key-{key} [role=slider]")
+    thumb = page.locator(f".st-key-{key} input[type=range]")
     thumb.focus()
     for _ in range(times):
         thumb.press(presses)
@@ -52,7 +52,7 @@ def test_the_first_view_teaches_without_a_click(watched: Page, app_url: str):
     watched.goto(app_url)
     ready(watched)
     assert "Removing 80.0% of the network's 2,720 weights" in headline(watched)
-    titles = watched.locator(".gtitle").all_inner_texts()
+    titles = watched.locator(".gtitle").all_text_contents()
     assert len(titles) == CHARTS
     assert all(title.endswith("?") for title in titles)
     named = watched.locator("[data-testid=stPlotlyChart] [aria-label], [data-testid=stPlotlyChart][aria-label]")
@@ -106,7 +106,12 @@ def test_the_paper_network(watched: Page, app_url: str, mnist_root):
     ready(watched)
     watched.get_by_role("combobox", name=re.compile("Network")).click()
     watched.get_by_role("option", name="mlpnet").click()
-    expect(watched.get_by_text("32,360 weights", exact=False).first).to_be_visible(timeout=PATIENCE)
+    finished = watched.locator(".st-key-headline").get_by_text("32,360 weights", exact=False)
+    asked = watched.get_by_role("button", name="Compute it")  # a machine busy with other work asks first
+    expect(finished.or_(asked)).to_be_visible(timeout=PATIENCE)
+    if asked.is_visible():
+        asked.click()
+    expect(finished).to_be_visible(timeout=PATIENCE)
     ready(watched)
     assert "model=mlpnet" in watched.url
 

@@ -16,6 +16,8 @@ SIZES = {
     "t10k-images-idx3-ubyte": 16 + 10_000 * 784,
     "t10k-labels-idx1-ubyte": 8 + 10_000,
 }
+# Unsigned bytes in three dimensions, or in one.
+MAGIC = {"images": b"\0\0\x08\x03", "labels": b"\0\0\x08\x01"}
 
 
 def _present(root: Path) -> bool:
@@ -25,10 +27,15 @@ def _present(root: Path) -> bool:
 @lru_cache(maxsize=2)
 def _load(root: Path | None) -> DataSet:
     for name, expected in SIZES.items():
-        got = (root / "MNIST" / "raw" / name).stat().st_size
-        if got != expected:
+        path = root / "MNIST" / "raw" / name
+        got = path.stat().st_size
+        problem = f"expected {expected:,} bytes, got {got:,}" if got != expected else None
+        with path.open("rb") as file:
+            if problem is None and file.read(4) != MAGIC[name.split("-")[1]]:
+                problem = "its first four bytes are not those of an IDX file"
+        if problem:
             raise InputError(
-                f"MNIST: {name} is damaged: expected {expected:,} bytes, got {got:,}. Remove {root / 'MNIST'} and "
+                f"MNIST: {name} is damaged: {problem}. Remove {root / 'MNIST'} and "
                 "download again with: python -m woodfisher_core data download mnist"
             )
 

@@ -38,9 +38,11 @@ class ByteCache:
             return self._entries[key][0]
 
     def put(self, key: Hashable, value: object, nbytes: int) -> None:
-        """Keeps ``value``, dropping the least recently used until all fits."""
+        """Keeps ``value``, dropping the least recently used until all fits; one too large to keep drops nothing else."""
         with self._entries_lock:
             self._entries.pop(key, None)
+            if nbytes > self.max_bytes:
+                return
             self._entries[key] = (value, nbytes)
             total = sum(size for _, size in self._entries.values())
             while total > self.max_bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.models import get_model
+from woodfisher_core.parameters import patterns
 from woodfisher_core.pruning import PruneOptions
 
 # Raised only when the numbers a config gives change.
@@ -44,11 +45,11 @@ class PruneConfig(PruneOptions):
             object.__setattr__(self, "dataset", spec.dataset)
         if self.dataset != spec.dataset:
             raise InputError(f"dataset: {self.model} reads {spec.dataset}, got {self.dataset!r}.")
-        object.__setattr__(self, "exclude", tuple(self.exclude))
+        object.__setattr__(self, "exclude", patterns(self.exclude))
         if self.sample_indices is not None:
             object.__setattr__(self, "sample_indices", tuple(int(i) for i in self.sample_indices))
-        if self.held_out < 0:
-            raise InputError(f"held-out samples: expected 0 or more, got {self.held_out}.")
+        if isinstance(self.held_out, bool) or not isinstance(self.held_out, int) or self.held_out < 0:
+            raise InputError(f"held-out samples: expected a whole number of at least 0, got {self.held_out!r}.")
         if self.engine_version != ENGINE_VERSION:
             raise InputError(
                 f"engine version: this is version {ENGINE_VERSION}, the config was made by {self.engine_version}; "

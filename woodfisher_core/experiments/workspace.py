@@ -153,7 +153,10 @@ class Workspace:
         solver_bytes = self.memory_need(config).solver
 
         def size(value: object) -> int:
-            return value.nbytes if isinstance(value, Tensor) else solver_bytes
+            if isinstance(value, Tensor):
+                return value.nbytes
+            # A Fisher keeps its rows alive even when their own entry leaves: counted twice rather than not at all.
+            return solver_bytes + (value.rows.nbytes if isinstance(value, EmpiricalFisher) else 0)
 
         def make_fisher() -> EmpiricalFisher:
             rows = self.rows(config, watch, progress)

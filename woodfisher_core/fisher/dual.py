@@ -6,7 +6,7 @@ F⁻¹ = (1/λ) [I − Gᵀ(NλI + K)⁻¹G],  K = GGᵀ,  L Lᵀ = NλI + K,  Z
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import Group, check_diagonal, cholesky
+from woodfisher_core.fisher.groups import FACTOR_LIMIT, Group, check_condition, check_diagonal, cholesky
 
 
 class Dual:
@@ -21,6 +21,8 @@ class Dual:
         return self.gram.nbytes
 
     def at(self, damping: float) -> "DualFactor":
+        traces = self.gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+        check_condition(traces / (self.group.num_rows * damping), FACTOR_LIMIT, self.group, damping)
         shifted = self.gram.clone()
         shifted.diagonal(dim1=-2, dim2=-1).add_(self.group.num_rows * damping)
         return DualFactor(self.group, cholesky(shifted, self.group, damping), damping)

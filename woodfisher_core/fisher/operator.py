@@ -5,6 +5,7 @@ Alistarh 2020, eq. 7). No B×B matrix is formed where N < B.
 """
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -14,7 +15,7 @@ from woodfisher_core.errors import InputError
 from woodfisher_core.fisher.blocks import Blocks
 from woodfisher_core.fisher.dual import Dual
 from woodfisher_core.fisher.groups import COMPUTE, Group, groups_of
-from woodfisher_core.fisher.joint import joint_group_step
+from woodfisher_core.fisher.joint import joint_steps
 from woodfisher_core.fisher.primal import Primal
 from woodfisher_core.fisher.spectral import Spectral
 from woodfisher_core.options import Solver
@@ -71,24 +72,24 @@ class EmpiricalFisher:
 
     def inverse(self, damping: float, solver: Solver = Solver.AUTO) -> "InverseFisher":
         """F⁻¹ at ``damping`` λ > 0."""
-        if not (math.isfinite(damping) and damping > 0):
-            raise InputError(f"damping: expected a positive number, got {damping}. A usual value is 1e-3.")
+        _check_damping(damping)
         self.prepare(solver)
         return InverseFisher(self, damping, [prepared.at(damping) for prepared in self._prepared[solver]])
 
-    def joint_step(self, weights: Tensor, keep: Tensor, damping: float) -> Tensor:
-        """Exact joint OBS step (d,) float64 for pruning everything outside ``keep`` at once, within each block.
+    def joint_steps(self, weights: Tensor, keeps: Sequence[Tensor], damping: float) -> Tensor:
+        """Exact joint OBS steps (k, d) float64, one for each of k masks (d,): everything outside it goes at once.
 
-        δ_P = −w_P and δ_S = F_SS⁻¹ F_SP w_P, the minimiser of ½δᵀFδ under δ_P = −w_P.
+        δ_P = −w_P and δ_S = F_SS⁻¹ F_SP w_P, the minimiser of ½δᵀFδ under δ_P = −w_P, within each block. Masks that
+        nest, as those of one score do, cost little more than one.
         """
-        if not (math.isfinite(damping) and damping > 0):
-            raise InputError(f"damping: expected a positive number, got {damping}. A usual value is 1e-3.")
-        pruned = torch.where(keep, 0.0, weights.to(COMPUTE)).unsqueeze(1)
-        step = -pruned
+        _check_damping(damping)
+        keep = torch.stack(list(keeps), dim=1)
+        pruned = torch.where(keep, 0.0, weights.to(COMPUTE).unsqueeze(1))
+        steps = -pruned
         for group in self.groups:
-            survivors = joint_group_step(group, group.take(pruned), group.take(keep.unsqueeze(1)), damping)
-            group.put(step, survivors - group.take(pruned))
-        return step.squeeze(1)
+            removed = group.take(pruned)
+            group.put(steps, joint_steps(group, removed, group.take(keep), damping) - removed)
+        return steps.T
 
 
 class InverseFisher:
@@ -111,6 +112,11 @@ class InverseFisher:
         for group, factor in zip(self.fisher.groups, self._factors, strict=True):
             group.put(out, factor.apply(group.take(flat)))
         return out.view(x.shape)
+
+
+def _check_damping(damping: float) -> None:
+    if not (math.isfinite(damping) and damping > 0):
+        raise InputError(f"damping: expected a positive number, got {damping}. A usual value is 1e-3.")
 
 
 def _column_width(num_rows: int) -> int:

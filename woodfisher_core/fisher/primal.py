@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import Group, check_diagonal, cholesky
+from woodfisher_core.fisher.groups import FACTOR_LIMIT, Group, check_condition, check_diagonal, cholesky
 
 
 class Primal:
@@ -18,6 +18,8 @@ class Primal:
         return self.covariance.nbytes
 
     def at(self, damping: float) -> "PrimalFactor":
+        traces = self.covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
+        check_condition(traces / damping, FACTOR_LIMIT, self.group, damping)
         shifted = self.covariance.clone()
         shifted.diagonal(dim1=-2, dim2=-1).add_(damping)
         return PrimalFactor(self.group, cholesky(shifted, self.group, damping), self.covariance, damping)

@@ -9,7 +9,7 @@ N ≥ B: GᵀG = W diag(σ) Wᵀ and diag F⁻¹(λ) = Σ_k W_jk² · N/(σ_k + 
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import COMPUTE, Group, check_diagonal
+from woodfisher_core.fisher.groups import COMPUTE, SPECTRUM_LIMIT, Group, check_condition, check_diagonal
 
 
 class Spectral:
@@ -33,7 +33,8 @@ class Spectral:
             squared = (projector @ part).square_()
             outside.append(1.0 - squared.sum(1))
             self.squares[:, :, picked] = squared
-        self.outside = torch.cat(outside, dim=1).clamp_(min=0.0)
+        # Not clamped at zero: rounding in V near the cutoff enters here and in Q with opposite signs and must cancel.
+        self.outside = torch.cat(outside, dim=1)
 
     @property
     def nbytes(self) -> int:
@@ -41,6 +42,8 @@ class Spectral:
         return sum(tensor.nbytes for tensor in held) + (self.squares.nbytes + self.outside.nbytes if self.dual else 0)
 
     def at(self, damping: float) -> "SpectralFactor":
+        traces = self.values.sum(-1)
+        check_condition(traces / (self.group.num_rows * damping), SPECTRUM_LIMIT, self.group, damping)
         return SpectralFactor(self, damping)
 
 

@@ -1,0 +1,226 @@
+"""The workspace: what is computed once, what is shared, and that sharing never changes a result."""
+
+import threading
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from woodfisher_core.errors import InputError, MemoryBudgetError
+from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.experiments import workspace as module
+from woodfisher_core.models import get_model
+from woodfisher_core.timing import Stopwatch
+
+MLP = PruneConfig(model="digits-mlp", num_samples=120, held_out=50, sparsity=0.8, device="cpu")
+CNN = MLP.replace(model="digits-cnn", num_samples=60)
+
+
+@pytest.fixture
+def counted(monkeypatch) -> list[int]:
+    """Numbers of gradient rows made, one entry a call of the real function."""
+    calls, real = [], module.gradient_matrix
+
+    def counting(model, parameters, batches, num_rows, **options):
+        calls.append(num_rows)
+        return real(model, parameters, batches, num_rows, **options)
+
+    monkeypatch.setattr(module, "gradient_matrix", counting)
+    return calls
+
+
+def same(first, second) -> bool:
+    return torch.equal(first.mask.keep, second.mask.keep) and torch.equal(first.weights, second.weights)
+
+
+def test_gradients_are_made_once(counted):
+    """Sparsity, damping, blocks, update, scope and method all share the same rows; only their source makes new ones."""
+    workspace = Workspace()
+    for change in (
+        {},
+        {"sparsity": 0.5},
+        {"damping": 1e-2},
+        {"block_size": 32},
+        {"update": "joint"},
+        {"scope": "layer"},
+        {"solver": "spectral"},
+        {"method": "diagonal-fisher"},
+        {"num_samples": 50},
+    ):
+        workspace.outcome(MLP.replace(**change))
+    workspace.curve(MLP, (0.1, 0.5, 0.9))
+    assert counted == [120]
+    for change in ({"num_samples": 121}, {"seed": 1}, {"labels": "sampled"}, {"mini_batch": 2}, {"exclude": ("fc3",)}):
+        workspace.outcome(MLP.replace(**change))
+    assert counted == [120, 121, 120, 120, 120, 120]
+    workspace.outcome(MLP.replace(method="magnitude", update="none", num_samples=700))
+    assert len(counted) == 6
+
+
+@pytest.mark.parametrize("config", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("labels", ["true", "sampled"])
+def test_fewer_samples_are_a_prefix(config, labels):
+    """A smaller N taken from kept rows gives bitwise the mask and weights of a fresh start."""
+    config = config.replace(labels=labels)
+    shared = Workspace()
+    shared.outcome(config)
+    for count in (10, 37, 59):
+        smaller = config.replace(num_samples=count)
+        kept, fresh = shared.outcome(smaller), Workspace().outcome(smaller)
+        assert same(kept, fresh)
+
+
+def test_results_do_not_depend_on_history():
+    """A workspace that did much before gives bitwise the result of a new one."""
+    busy = Workspace()
+    for change in ({"damping": 1e-1}, {"solver": "spectral"}, {"block_size": 16}, {"update": "joint"}):
+        busy.outcome(MLP.replace(**change))
+    assert same(busy.outcome(MLP), Workspace().outcome(MLP))
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1000, 3 << 20])
+def test_byte_bound(cache_bytes):
+    """Whatever the bound, it is respected, and the results are the same."""
+    small = Workspace(cache_bytes=cache_bytes)
+    for sparsity in (0.5, 0.8):
+        assert same(small.outcome(MLP.replace(sparsity=sparsity)), Workspace().outcome(MLP.replace(sparsity=sparsity)))
+        assert small.cache.nbytes <= cache_bytes
+
+
+def test_threads_compute_once(counted):
+    """Eight threads asking for the same run share one computation and one result."""
+    workspace, start, found = Workspace(), threading.Barrier(8), []
+
+    def ask():
+        start.wait()
+        found.append((workspace.outcome(MLP), workspace.evaluation(MLP), workspace.loss_change(MLP)))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counted == [120]
+    assert len(found) == 8
+    assert all(same(found[0][0], other[0]) and found[0][2] == other[2] for other in found)
+
+
+@pytest.mark.parametrize("method", ["magnitude", "diagonal-fisher", "woodfisher"])
+@pytest.mark.parametrize("update", ["none", "independent", "joint"])
+def test_curve_equals_single_runs(method, update):
+    """Every point of a curve is what a run at its sparsity gives."""
+    config, workspace, levels = MLP.replace(method=method, update=update), Workspace(), (0.0, 0.3, 0.7, 0.9)
+    curve = workspace.curve(config, levels)
+    for point, sparsity in zip(curve, levels, strict=True):
+        single = config.replace(sparsity=sparsity)
+        result = Workspace().evaluation(single)
+        assert (point.sparsity, point.accuracy) == (sparsity, result.accuracy)
+        assert point.loss == pytest.approx(result.loss, rel=1e-5)
+        assert point.kept == workspace.outcome(single).mask.kept
+
+
+@pytest.mark.parametrize("config", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": "sampled"},
+        {"scope": "layer"},
+        {"exclude": ("fc*",)},
+        {"mini_batch": 3},
+        {"update": "joint", "block_size": "network"},
+        {"update": "joint", "labels": "sampled", "mini_batch": 2, "block_size": 20},
+        {"held_out": 0},
+        {"sparsity": 0.0},
+        {"num_samples": 1},
+        {"sample_indices": tuple(range(60)), "num_samples": 60},
+    ],
+    ids=str,
+)
+def test_every_option_runs_end_to_end(config, change):
+    """Whole reports on the shipped networks: finite figures, the asked sparsity, exact zeros."""
+    if config is MLP and "exclude" in change:
+        change = {"exclude": ("fc1",)}
+    config = config.replace(**change)
+    report = Workspace().report(config)
+    gone = ~report.outcome.mask.keep
+    assert not report.outcome.weights[gone].any()
+    assert report.outcome.mask.sparsity == pytest.approx(config.sparsity, abs=0.05)
+    change_in_loss = report.loss_change
+    assert torch.isfinite(torch.tensor([report.pruned.loss, change_in_loss.measured_fisher_samples])).all()
+    assert (change_in_loss.measured_held_out is None) == (config.held_out == 0)
+    assert change_in_loss.predicted_fisher_samples.second_order >= 0
+    if config.sparsity == 0.0:
+        assert report.pruned.accuracy == report.problem.dense.accuracy
+        assert change_in_loss.measured_fisher_samples == 0.0
+
+
+def test_loss_change_by_its_definition():
+    """The measured change is the mean loss after less before, on samples the Fisher did not see and on those it did."""
+    workspace = Workspace()
+    change, problem = workspace.loss_change(MLP), workspace.problem(MLP)
+    used, held_out = workspace.samples(MLP)
+    weights = workspace.outcome(MLP).weights
+    for indices, measured in ((used, change.measured_fisher_samples), (held_out, change.measured_held_out)):
+        samples = problem.train_samples(indices)
+        after, before = problem.evaluate(weights, samples).loss, problem.evaluate(None, samples).loss
+        assert measured == pytest.approx(after - before, abs=1e-9)
+    assert not set(used) & set(held_out)
+    assert (len(used), len(held_out)) == (120, 50)
+    step = (weights - problem.weights).double()
+    assert change.damping_penalty == pytest.approx(0.5 * MLP.damping * float(step @ step), rel=1e-9)
+
+
+@pytest.mark.parametrize("config", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("mini_batch", [1, 2])
+def test_first_order_is_the_slope_of_the_loss(config, mini_batch):
+    """gᵀδ on either set of samples equals the slope of their mean loss along the step, by central differences."""
+    config, workspace = config.replace(mini_batch=mini_batch), Workspace()
+    change, problem = workspace.loss_change(config), workspace.problem(config)
+    step = workspace.outcome(config).weights - problem.weights
+    terms = (change.predicted_fisher_samples, change.predicted_held_out)
+    for indices, predicted in zip(workspace.samples(config), terms, strict=True):
+        samples = problem.train_samples(indices)
+        up, down = (problem.evaluate(problem.weights + h * step, samples).loss for h in (5e-3, -5e-3))
+        assert predicted.first_order == pytest.approx((up - down) / 1e-2, rel=0.02, abs=1e-4)
+
+
+def test_report_times_its_phases():
+    """A first report charges every phase; a second one finds all in the cache."""
+    workspace = Workspace()
+    first, second = workspace.report(MLP), workspace.report(MLP)
+    assert {"gradients", "inverse", "score", "update", "evaluate"} <= set(first.seconds)
+    assert "gradients" not in second.seconds
+    assert same(first.outcome, second.outcome)
+
+
+def test_progress_is_told():
+    """Gradients and curves report how far they are."""
+    told = []
+    workspace = Workspace()
+    workspace.curve(MLP, (0.1, 0.9), lambda *news: told.append(news))
+    assert told[-1] == ("curve", 2, 2)
+    assert ("gradients", 120, 120) in told
+
+
+def test_replaced_weights_file_is_another_source(tmp_path):
+    """A file that changes under its name is read again, and a config that names another hash is refused."""
+    state = load_file(str(get_model("digits-mlp").weights_file))
+    path, workspace = tmp_path / "w.safetensors", Workspace()
+    save_file(state, str(path))
+    config = MLP.replace(weights=str(path))
+    first = workspace.resolve(config)
+    save_file({name: 2 * tensor for name, tensor in state.items()} | {"spare": torch.ones(1)}, str(path))
+    with pytest.raises(InputError, match="has spare, which the model does not"):
+        workspace.resolve(config)
+    save_file({name: 2 * tensor for name, tensor in state.items()}, str(path))
+    assert workspace.resolve(config).weights_hash != first.weights_hash
+    with pytest.raises(InputError, match=f"made with weights {first.weights_hash[:12]}"):
+        Workspace().resolve(first)
+
+
+def test_memory_budget():
+    """A run that needs more than its budget is refused before anything is made."""
+    workspace = Workspace(memory_budget=100_000)
+    with pytest.raises(MemoryBudgetError, match=r"120 gradients of 2,720 weights need .* the budget is 97.7 KiB"):
+        workspace.rows(MLP, Stopwatch())
+    assert Workspace(memory_budget=workspace.memory_need(MLP).total).outcome(MLP).mask.kept > 0

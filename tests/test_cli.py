@@ -1,0 +1,243 @@
+"""The command line: one JSON object, every option in the help, exports that load again."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from woodfisher_core import cli
+from woodfisher_core.checkpoints import state_hash
+from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.methods import METHODS
+from woodfisher_core.models import MODELS
+
+SMALL = ("prune", "--model", "digits-cnn", "--num-samples", "60", "--held-out", "50", "--sparsity", "0.7")
+KEYS = {
+    "dense_accuracy",
+    "accuracy",
+    "sparsity",
+    "kept",
+    "num_prunable",
+    "predicted_loss_change",
+    "loss_change",
+    "seconds",
+    "peak_memory_bytes",
+    "config",
+}
+PRUNE_OPTIONS = [
+    "--model",
+    "--dataset",
+    "--data-dir",
+    "--weights",
+    "--exclude",
+    "--method",
+    "--sparsity",
+    "--scope",
+    "--update",
+    "--update-scale",
+    "--num-samples",
+    "--mini-batch",
+    "--labels",
+    "--sample-indices",
+    "--damping",
+    "--block-size",
+    "--solver",
+    "--held-out",
+    "--seed",
+    "--device",
+    "--memory-budget",
+    "--output",
+    "--json",
+]
+
+
+def run_json(capsys, *arguments: str) -> dict:
+    assert cli.main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_real_program():
+    """``python -m woodfisher_core prune --json`` as a process of its own: one JSON line on standard output, status 0."""
+    done = subprocess.run([sys.executable, "-m", "woodfisher_core", *SMALL, "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    result = json.loads(done.stdout)
+    assert set(result) >= KEYS
+    assert set(result["seconds"]) == {"gradients", "inverse", "score", "update", "evaluate"}
+    assert all(value > 0 for value in result["seconds"].values())
+    assert result["peak_memory_bytes"] > 0
+
+
+def test_the_real_program_refuses():
+    """A bad value ends the process with status 2, one line on standard error and nothing on standard output."""
+    arguments = [sys.executable, "-m", "woodfisher_core", *SMALL, "--sparsity", "2", "--json"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: sparsity: .* got 2.0.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("update", ["none", "independent", "joint"])
+def test_json_of_every_method(capsys, method, update):
+    """All documented keys; predictions are null only where no gradients were used."""
+    result = run_json(capsys, *SMALL, "--method", method, "--update", update)
+    assert set(result) >= KEYS
+    assert result["num_prunable"] == 6152
+    assert result["kept"] == sum(row["kept"] for row in result["layers"])
+    assert result["sparsity"] == pytest.approx(1 - result["kept"] / 6152)
+    assert 0 <= result["accuracy"] <= result["dense_accuracy"] == pytest.approx(98.4)
+    assert set(result["loss_change"]) == {"held_out", "fisher_samples"}
+    assert all(isinstance(value, float) for value in result["loss_change"].values())
+    predicted = result["predicted_loss_change"]
+    if method == "magnitude" and update == "none":
+        assert predicted is None
+    else:
+        for samples in ("held_out", "fisher_samples"):
+            terms = predicted[samples]
+            assert terms["total"] == pytest.approx(terms["first_order"] + terms["second_order"])
+    assert result["config"]["method"] == method
+    assert PruneConfig.from_dict(result["config"]).key == result["config_key"]
+
+
+def test_no_held_out_samples(capsys):
+    """Without held-out samples their figures are null, not zero."""
+    result = run_json(capsys, *SMALL, "--held-out", "0")
+    assert result["loss_change"]["held_out"] is None
+    assert result["predicted_loss_change"]["held_out"] is None
+
+
+def test_output_loads_again(capsys, tmp_path):
+    """The exported weights are zero exactly off the masks, and pruning nothing off them reads the same accuracy."""
+    result = run_json(capsys, *SMALL, "--output", str(tmp_path / "out"))
+    tensors = load_file(str(tmp_path / "out" / "pruned.safetensors"))
+    names = {name for name in tensors if not name.endswith(".mask")}
+    model = MODELS["digits-cnn"].build()
+    model.load_state_dict({name: tensors[name] for name in names})
+    masks = {name.removesuffix(".mask"): mask for name, mask in tensors.items() if name.endswith(".mask")}
+    assert set(masks) == {"conv1.weight", "conv2.weight", "conv3.weight", "fc.weight"}
+    for name, mask in masks.items():
+        assert mask.dtype == torch.bool
+        assert torch.equal(tensors[name] != 0, mask)
+    assert sum(int(mask.sum()) for mask in masks.values()) == result["kept"]
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == result
+    again = ("--weights", str(tmp_path / "out" / "pruned.safetensors"), "--method", "magnitude", "--sparsity", "0")
+    reloaded = run_json(capsys, *SMALL, *again)
+    assert reloaded["dense_accuracy"] == reloaded["accuracy"] == result["accuracy"]
+    assert reloaded["config"]["weights_hash"] == state_hash({name: tensors[name] for name in names})
+
+
+def test_options_reach_the_config(capsys, tmp_path):
+    """Every option of the command lands in the config under its own name."""
+    (tmp_path / "indices.txt").write_text("\n".join(str(i) for i in range(40)))
+    arguments = {
+        "exclude": "conv1",
+        "scope": "layer",
+        "update": "independent",
+        "update_scale": 0.5,
+        "num_samples": 20,
+        "mini_batch": 2,
+        "labels": "sampled",
+        "damping": 0.01,
+        "block_size": 50,
+        "solver": "spectral",
+        "held_out": 10,
+        "seed": 3,
+        "device": "cpu",
+        "sparsity": 0.4,
+    }
+    flags = [part for name, value in arguments.items() for part in ("--" + name.replace("_", "-"), str(value))]
+    config = run_json(capsys, *SMALL, *flags, "--sample-indices", str(tmp_path / "indices.txt"))["config"]
+    assert {name: config[name] for name in arguments} == {**arguments, "exclude": ["conv1"]}
+    assert config["sample_indices"] == list(range(40))
+
+
+def test_defaults():
+    """What the README documents as defaults is what an empty command line means."""
+    options = cli.build_parser().parse_args(["prune"])
+    wanted = {"model": "mlpnet", "method": "woodfisher", "sparsity": 0.95, "scope": "global", "update": None}
+    wanted |= {"update_scale": 1.0, "num_samples": 1000, "mini_batch": 1, "labels": "true", "damping": 1e-3}
+    wanted |= {"block_size": "layer", "solver": "auto", "held_out": 1000, "seed": 0, "device": "auto"}
+    assert {name: getattr(options, name) for name in wanted} == wanted
+    config = PruneConfig()
+    plain = {name: getattr(config, name) for name in wanted}
+    assert plain == {**wanted, "update": "independent"}
+    assert PruneConfig(method="magnitude").update == PruneConfig(method="diagonal-fisher").update == "none"
+
+
+@pytest.mark.parametrize(
+    ("command", "mentions"),
+    [
+        ([], ["prune", "train", "models", "data"]),
+        (["prune"], [*PRUNE_OPTIONS, *METHODS, *MODELS]),
+        (["train"], ["--model", "--data-dir", "--seed", "--epochs", "--output"]),
+        (["models"], ["usage"]),
+        (["data"], ["list", "download"]),
+        (["data", "list"], ["--data-dir"]),
+        (["data", "download"], ["--data-dir", "mnist"]),
+    ],
+)
+def test_help(capsys, command, mentions):
+    """Every command explains itself and all its options."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert [word for word in mentions if word not in text] == []
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["prune", "--sparsity", "many"], ["frobnicate"], ["data", "download", "cifar"]]
+)
+def test_usage_errors(capsys, command):
+    """Arguments that cannot be parsed end with status 2 and the usage."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(command)
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out) == (2, "")
+    assert "usage:" in captured.err
+
+
+def test_readable_report(capsys):
+    """Without --json people get the same numbers as text."""
+    assert cli.main(list(SMALL)) == 0
+    text = capsys.readouterr().out
+    result = run_json(capsys, *SMALL)
+    assert f"{result['dense_accuracy']:.2f} % dense → {result['accuracy']:.2f} %" in text
+    assert f"{result['kept']:,} of 6,152 weights kept" in text
+    assert all(row["layer"] in text for row in result["layers"])
+
+
+def test_lists(capsys, tmp_path):
+    """Networks, methods and data sets are all listed, data with where it is."""
+    assert cli.main(["models"]) == 0
+    assert cli.main(["data", "list", "--data-dir", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in (*MODELS, *METHODS, "digits", "mnist", "ships with scikit-learn"))
+    assert f"looked in {tmp_path}" in text
+
+
+def test_download_of_data_that_is_here(capsys, mnist_root):
+    """Nothing is fetched again."""
+    assert cli.main(["data", "download", "mnist", "--data-dir", str(mnist_root)]) == 0
+    assert f"MNIST is already in {mnist_root}" in capsys.readouterr().out
+
+
+def test_train_writes_weights_and_card(capsys, tmp_path):
+    """Training is a function of its seed; the card's hash and accuracy are those of the file beside it."""
+    hashes = []
+    for folder, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        out = tmp_path / folder
+        arguments = ["train", "--model", "digits-mlp", "--epochs", "2", "--seed", seed, "--output", str(out)]
+        assert cli.main(arguments) == 0
+        card = (out / "digits-mlp.md").read_text()
+        hashes.append(state_hash(load_file(str(out / "digits-mlp.safetensors"))))
+        said = re.search(r"test accuracy ([\d.]+) %", capsys.readouterr().out).group(1)
+        assert f"`{hashes[-1]}`" in card
+        assert f"| test accuracy | {said} %" in card
+        assert f"--seed {seed} --epochs 2" in card
+    assert hashes[0] == hashes[1] != hashes[2]
