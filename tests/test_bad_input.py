@@ -52,7 +52,7 @@ REFUSED = {
         ("--num-samples", "130", "--mini-batch", "10"),
         "expected at most 1,297 (the training set), got 1,300 (--num-samples times --mini-batch)",
     ),
-    "held-out below 0": (("--held-out=-1",), "held-out samples: expected 0 or more, got -1"),
+    "held-out below 0": (("--held-out=-1",), "held-out samples: expected a whole number, 0 or more, got -1"),
     "seed below 0": (("--seed=-1",), "seed: expected a whole number of at least 0, got -1"),
     "seed too large": (("--seed", str(2**32)), "seed: expected a whole number below 2³², got 4294967296"),
     "model": (("--model", "resnet9000"), f"model: expected one of {', '.join(MODELS)}, got 'resnet9000'"),

@@ -20,7 +20,7 @@ from woodfisher_core.options import Labels
 from woodfisher_core.parameters import PrunableParameters
 
 # Bytes of gradient rows made in one vmap call: large enough to fill two cores, small enough to stay in cache reach.
-CHUNK_BYTES = 1 << 25
+CHUNK_BYTES = 1 << 24
 MAX_CHUNK = 256
 
 

@@ -97,7 +97,7 @@ class PruningContext:
         self.damping = options.damping
         self.watch = watch or Stopwatch()
         self._make_fisher = make_fisher
-        self._once = store or self._remembered
+        self._store = store or (lambda name, make: make())
         self._made: dict[str, object] = {}
 
     @property
@@ -139,9 +139,10 @@ class PruningContext:
                 outcome = next(outcomes)
             yield outcome
 
-    def _remembered(self, name: str, make: Callable[[], object]):
+    def _once(self, name: str, make: Callable[[], object]):
+        # Remembered here too: a store may let go of what is too large for it.
         if name not in self._made:
-            self._made[name] = make()
+            self._made[name] = self._store(name, make)
         return self._made[name]
 
 

@@ -97,7 +97,7 @@ def test_method_default_update():
         ({"sparsity": 2.0}, "sparsity: expected a fraction from 0 to below 1, got 2.0"),
         ({"model": "vgg"}, "model: expected one of"),
         ({"dataset": "digits"}, "dataset: mlpnet reads mnist, got 'digits'"),
-        ({"held_out": -1}, "held-out samples: expected 0 or more, got -1"),
+        ({"held_out": -1}, "held-out samples: expected a whole number, 0 or more, got -1"),
     ],
 )
 def test_bad_values_are_refused(values, message):

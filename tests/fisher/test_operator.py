@@ -204,6 +204,19 @@ def test_one_fisher_serves_many_dampings(solver):
     assert torch.equal(rows, before)
 
 
+@pytest.mark.parametrize("solver", list(Solver))
+def test_float64_rows_are_not_changed(solver):
+    """Where no conversion makes a copy, nothing is done in place either."""
+    rows = rows_of(CASES[3]).double()
+    before = rows.clone()
+    fisher = EmpiricalFisher(rows, CASES[3].blocks)
+    keep = torch.arange(rows.shape[1]) % 3 == 0
+    found = fisher.inverse(1e-2, solver)
+    results = [fisher.diagonal, found.diagonal(), found.apply(before[0]), fisher.joint_steps(before[0], [keep], 1e-2)]
+    assert all(torch.isfinite(result).all() for result in results)
+    assert torch.equal(rows, before)
+
+
 def test_float64_rows():
     """Float64 gradients are taken as they are."""
     rows = rows_of(CASES[3]).double() * (1 + 1e-9)

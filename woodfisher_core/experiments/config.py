@@ -49,7 +49,7 @@ class PruneConfig(PruneOptions):
         if self.sample_indices is not None:
             object.__setattr__(self, "sample_indices", tuple(int(i) for i in self.sample_indices))
         if isinstance(self.held_out, bool) or not isinstance(self.held_out, int) or self.held_out < 0:
-            raise InputError(f"held-out samples: expected a whole number of at least 0, got {self.held_out!r}.")
+            raise InputError(f"held-out samples: expected a whole number, 0 or more, got {self.held_out!r}.")
         if self.engine_version != ENGINE_VERSION:
             raise InputError(
                 f"engine version: this is version {ENGINE_VERSION}, the config was made by {self.engine_version}; "

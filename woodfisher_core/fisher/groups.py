@@ -65,6 +65,10 @@ class Group:
             picked = slice(start, start + width)
             yield picked, self.rows[:, :, picked].to(COMPUTE)
 
+    def traces(self) -> Tensor:
+        """trace (1/N) GᵀG of each block, (count,) float64."""
+        return sum(part.square().sum((1, 2)) for _, part in self.chunks()) / self.num_rows
+
     def gram(self) -> Tensor:
         """K = G Gᵀ of each block, (count, N, N) float64; its upper tiles are copies of the lower ones."""
         total = self.rows.new_zeros(self.rows.shape[0], self.num_rows, self.num_rows, dtype=COMPUTE)
@@ -132,7 +136,7 @@ def cholesky(matrices: Tensor, group: Group, damping: float) -> Tensor:
     if info.any() or not torch.isfinite(factors.diagonal(dim1=-2, dim2=-1)).all():
         bad = int(info.ne(0).nonzero()[0]) if info.any() else 0
         # The smallest eigenvalue should be the damping's share of the trace; what came was below rounding.
-        raise _ill_conditioned(group, bad, damping, _trace(group, bad) / damping, FACTOR_LIMIT)
+        raise _ill_conditioned(group, bad, damping, float(group.traces()[bad]) / damping, FACTOR_LIMIT)
     return factors
 
 
@@ -141,11 +145,6 @@ def check_condition(condition: Tensor, limit: float, group: Group, damping: floa
     if (condition > limit).any():
         bad = int(condition.argmax())
         raise _ill_conditioned(group, bad, damping, float(condition[bad]), limit)
-
-
-def _trace(group: Group, index: int) -> float:
-    """trace (1/N) GᵀG of one block."""
-    return float(group.rows[index].to(COMPUTE).square().sum()) / group.num_rows
 
 
 def _ill_conditioned(group: Group, index: int, damping: float, condition: float, limit: float) -> NumericalError:

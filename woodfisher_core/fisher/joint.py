@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import Group, cholesky
+from woodfisher_core.fisher.groups import FACTOR_LIMIT, Group, check_condition, cholesky
 
 
 def joint_steps(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
@@ -18,14 +18,12 @@ def joint_steps(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> T
 
     ``pruned`` (count, B, k) holds the weights to remove, zero elsewhere; ``keep`` (count, B, k) marks the survivors.
     """
+    check_condition(group.traces() / damping, FACTOR_LIMIT, group, damping)
     if group.size <= group.num_rows:
         return _within_covariance(group, pruned, keep, damping)
-    steps = torch.zeros_like(pruned)
-    for index in range(group.rows.shape[0]):
-        block = Group(group.rows[index : index + 1], group.columns, group.first_block + index)
-        picked = slice(index, index + 1)
-        steps[picked] = _by_growing_gram(block, pruned[picked], keep[index], damping)
-    return steps
+    if group.rows.shape[0] > 1:
+        return _by_masked_gram(group, pruned, keep, damping)
+    return _by_growing_gram(group, pruned, keep[0], damping)
 
 
 def _within_covariance(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
@@ -34,35 +32,44 @@ def _within_covariance(group: Group, pruned: Tensor, keep: Tensor, damping: floa
     pull = covariance @ pruned
     steps = torch.zeros_like(pruned)
     for level in range(pruned.shape[2]):
-        stays = keep[:, :, level : level + 1].to(covariance.dtype)
+        one = slice(level, level + 1)
+        stays = keep[:, :, one].to(covariance.dtype)
         survivors = covariance * stays * stays.mT
         survivors.diagonal(dim1=-2, dim2=-1).add_(damping)
-        solved = torch.cholesky_solve(pull[:, :, level : level + 1] * stays, cholesky(survivors, group, damping))
-        steps[:, :, level : level + 1] = solved
+        steps[:, :, one] = torch.cholesky_solve(pull[:, :, one] * stays, cholesky(survivors, group, damping))
+    return steps
+
+
+def _by_masked_gram(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
+    """N < B, many small blocks: one batched dual solve a mask, its pruned columns zeroed."""
+    targets = group.project(pruned)
+    steps = torch.empty_like(pruned)
+    for level in range(pruned.shape[2]):
+        one = slice(level, level + 1)
+        masked = Group(group.rows * keep[:, :, one].mT, group.columns, group.first_block)
+        steps[:, :, one] = masked.lift(_dual_solve(masked.gram(), targets[:, :, one], group, damping))
     return steps
 
 
 def _by_growing_gram(block: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
-    """N < B, one block: dual while more than N weights survive, else primal on the survivors alone."""
+    """N < B, one large block: dual while more than N weights survive, else primal on the survivors alone."""
     targets = block.project(pruned)
-    lifted = torch.zeros_like(targets)
+    inner = torch.zeros_like(targets)
     steps = torch.zeros_like(pruned)
     wide = []
     for level, columns, gram in _levels(block, keep):
         target = targets[:, :, level : level + 1]
-        if gram is None:
+        if gram is not None:
+            inner[:, :, level : level + 1] = _dual_solve(gram, target, block, damping)
+            wide.append(level)
+        elif len(columns):
             part = Group(block.rows[:, :, columns], columns, block.first_block)
             survivors = part.covariance() / part.num_rows
             survivors.diagonal(dim1=-2, dim2=-1).add_(damping)
             factor = cholesky(survivors, part, damping)
             steps[:, columns, level : level + 1] = torch.cholesky_solve(part.lift(target) / part.num_rows, factor)
-        else:
-            shifted = gram.clone()
-            shifted.diagonal(dim1=-2, dim2=-1).add_(block.num_rows * damping)
-            lifted[:, :, level : level + 1] = torch.cholesky_solve(target, cholesky(shifted, block, damping))
-            wide.append(level)
     if wide:
-        steps[:, :, wide] = block.lift(lifted[:, :, wide]) * keep[:, wide]
+        steps[:, :, wide] = block.lift(inner[:, :, wide]) * keep[:, wide]
     return steps
 
 
@@ -72,8 +79,6 @@ def _levels(block: Group, keep: Tensor) -> Iterator[tuple[int, Tensor, Tensor | 
     for level in keep.sum(0).argsort().tolist():
         stays = keep[:, level]
         columns = stays.nonzero().squeeze(1)
-        if len(columns) == 0:  # none survives, none moves
-            continue
         if len(columns) <= block.num_rows:
             yield level, columns, None
             continue
@@ -83,3 +88,10 @@ def _levels(block: Group, keep: Tensor) -> Iterator[tuple[int, Tensor, Tensor | 
         gram = gram + added.gram() if nested else added.gram()
         inside = stays
         yield level, columns, gram
+
+
+def _dual_solve(gram: Tensor, target: Tensor, group: Group, damping: float) -> Tensor:
+    """(NλI + K)⁻¹ r."""
+    shifted = gram.clone()
+    shifted.diagonal(dim1=-2, dim2=-1).add_(group.num_rows * damping)
+    return torch.cholesky_solve(target, cholesky(shifted, group, damping))

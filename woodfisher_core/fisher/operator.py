@@ -54,7 +54,7 @@ class EmpiricalFisher:
     @cached_property
     def diagonal(self) -> Tensor:
         """diag (1/N) GᵀG, without damping, (d,) float64."""
-        parts = [part.to(COMPUTE).square_().mean(0) for part in self.rows.split(_column_width(self.num_rows), dim=1)]
+        parts = [part.to(COMPUTE).square().mean(0) for part in self.rows.split(_column_width(self.num_rows), dim=1)]
         return torch.cat(parts)
 
     def solver_of(self, group: Group, solver: Solver) -> type:
