@@ -1,0 +1,129 @@
+"""``python -m woodfisher_core.benchmarks {speed,published}``: a Markdown table on standard output, JSON on request."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from woodfisher_core.benchmarks import published, speed, table
+from woodfisher_core.errors import InputError, WoodFisherError
+from woodfisher_core.experiments.config import SHIPPED
+
+GIB = 1 << 30
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one benchmark; returns the exit status (0, or 2 after an error said in one line on standard error)."""
+    options = build_parser().parse_args(arguments)
+    try:
+        if options.threads is not None:
+            if options.threads < 1:
+                raise InputError(f"threads: expected at least 1, got {options.threads}.")
+            torch.set_num_threads(options.threads)
+        result, text = options.run(options)
+        print(text, flush=True)
+        if options.json:
+            _write(options.json, result)
+        return 0
+    except WoodFisherError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+    return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m woodfisher_core.benchmarks",
+        description="Benchmarks: how fast this is beside each baseline, and how close to the published tables.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
+    _add_speed(commands.add_parser("speed", help="time ours against each baseline, interleaved (some minutes)"))
+    _add_published(commands.add_parser("published", help="the published MLPNet table (1 to 3 minutes a seed, 5 GB)"))
+    return parser
+
+
+def _add_speed(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Times ours and each baseline in turns (A B A B …), one process, same threads, after one unmeasured round;\n"
+        "prints medians and ratios beside the machine's own matrix-product rate."
+    )
+    parser.epilog = "cases:\n" + "\n".join(
+        f"  {name:20} {case.__doc__.splitlines()[0]}" for name, case in speed.CASES.items()
+    )
+    parser.add_argument("--case", action="append", metavar="NAME", help="run only this case; repeatable (default: all)")
+    parser.add_argument("--repeats", type=int, default=5, metavar="R", help="measured rounds (default: 5)")
+    _add_common(parser, "cpu")
+    parser.add_argument(
+        "--weights", default=SHIPPED, metavar="FILE", help="MLPNet weights (default: the ones that ship)"
+    )
+    parser.set_defaults(run=_speed)
+
+
+def _add_published(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Computes the MP (global magnitude) and WF (WoodFisher) columns of the published one-shot MLPNet table with the "
+        "published settings, and says how far from the published numbers they are. About 5 GB of memory."
+    )
+    parser.add_argument(
+        "--weights", required=True, metavar="FILE", help="the WoodFisher authors' mnist_25_epoch_93.97.ckpt"
+    )
+    parser.add_argument(
+        "--num-samples",
+        type=int,
+        default=published.NUM_SAMPLES,
+        metavar="N",
+        help=f"gradients of the WF column; fewer is quicker but another setting (default: {published.NUM_SAMPLES})",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=list(published.SEEDS),
+        metavar="K",
+        help="sample orders, one whole run each (default: 0 1 2)",
+    )
+    parser.add_argument(
+        "--memory-budget", type=float, metavar="GIB", help="GiB a seed may take (default: 70 %% of the free)"
+    )
+    _add_common(parser, "auto")
+    parser.set_defaults(run=_published)
+
+
+def _add_common(parser: argparse.ArgumentParser, device: str) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of MNIST (default: $WOODFISHER_DATA or the cache)")
+    parser.add_argument("--device", default=device, metavar="DEVICE", help=f"auto, cpu or cuda (default: {device})")
+    parser.add_argument("--threads", type=int, metavar="T", help="CPU threads (default: as torch chooses)")
+    parser.add_argument("--json", metavar="FILE", help="also write everything, each single measurement, to this file")
+
+
+def _speed(options: argparse.Namespace) -> tuple[dict, str]:
+    result = speed.run(options.case, options.repeats, options.weights, options.data_dir, options.device, _say)
+    return result, table.to_markdown(result)
+
+
+def _published(options: argparse.Namespace) -> tuple[dict, str]:
+    budget = None if options.memory_budget is None else int(options.memory_budget * GIB)
+    result = published.run(
+        options.weights, options.data_dir, options.num_samples, options.seeds, options.device, budget, _say
+    )
+    return result, published.to_markdown(result)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _write(path: str, result: dict) -> None:
+    try:
+        Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--json: cannot write {path} ({error.strerror}). Choose another file.") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Fair timing: contestants take turns (A B A B …) in one process, so that what slows the machine slows them alike."""
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from woodfisher_core.pruning import resolve_device
+
+Contestant = Callable[[], object]
+
+
+def interleaved(
+    contestants: Mapping[str, Contestant],
+    repeats: int = 5,
+    device: torch.device | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds of every run of every contestant, (repeats,) each, after one unmeasured round.
+
+    Each result is dropped and garbage collected before the next run starts; ``tick`` is called after every run.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(repeats + 1):
+        for name, contestant in contestants.items():
+            gc.collect()
+            _wait(device)
+            start = time.perf_counter()
+            result = contestant()
+            _wait(device)
+            elapsed = time.perf_counter() - start
+            del result
+            if turn:
+                seconds[name].append(elapsed)
+            tick()
+    return seconds
+
+
+def _wait(device: torch.device | None) -> None:
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@dataclass(frozen=True)
+class GemmRate:
+    """What the machine gives a square matrix product, in 10⁹ floating-point operations a second."""
+
+    size: int
+    float32: float
+    float64: float
+
+
+def gemm_rate(device: torch.device, size: int = 2048, repeats: int = 5) -> GemmRate:
+    """Median rate of ``size``³ products (2·size³ operations) in both precisions."""
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randn(size, size, generator=generator).to(device)
+    wide = factor.double()
+    seconds = interleaved({"float32": lambda: factor @ factor, "float64": lambda: wide @ wide}, repeats, device)
+    return GemmRate(size, **{name: 2 * size**3 / median(runs) / 1e9 for name, runs in seconds.items()})
+
+
+def machine(device: str | torch.device) -> dict[str, object]:
+    """Where the numbers were taken."""
+    where = resolve_device(device)
+    return {
+        "cpu": _cpu_name(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
