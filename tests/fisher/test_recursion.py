@@ -13,8 +13,8 @@ from woodfisher_core.fisher.blocks import Run
 @pytest.mark.parametrize("damping", [1e-3, 1.0])
 def test_recursion_equals_closed_form(case, damping):
     """In float64 the N rank-one updates reach the inverse, and so the operator's diagonal."""
-    rows = case.rows()
-    recursive = recursive_inverse(rows.double(), damping)
+    rows = case.rows().double()
+    recursive = recursive_inverse(rows, damping)
     assert norm_error(recursive, dense_inverse(rows, case.blocks, damping)) <= 1e-8
     assert relative(EmpiricalFisher(rows, case.blocks).inverse(damping).diagonal(), recursive.diagonal()) <= 1e-7
 

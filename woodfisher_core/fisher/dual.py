@@ -1,12 +1,29 @@
 """Dual solver: the inverse of a block through the N×N Gram matrix (Woodbury taken at once; N < B).
 
 F⁻¹ = (1/λ) [I − Gᵀ(NλI + K)⁻¹G],  K = GGᵀ,  L Lᵀ = NλI + K,  Z = L⁻¹G  ⇒  diag F⁻¹ = (1 − Σ_n Z_nj²)/λ.
+
+K and its factor are float64. Z is multiplied out in float32 where a bound on the rounding allows it, weight by weight, and
+in float64 elsewhere: ‖δz_j‖ ≲ ε·‖L⁻¹‖·‖g_j‖ ≤ ε·√(F_jj/λ), held against the 1 − Σ_n Z_nj² it enters.
 """
 
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import FACTOR_LIMIT, Group, check_condition, check_diagonal, cholesky
+from woodfisher_core.fisher.groups import (
+    CHUNK_BYTES,
+    COMPUTE,
+    FACTOR_LIMIT,
+    Group,
+    check_condition,
+    check_diagonal,
+    cholesky,
+)
+
+# Relative error allowed to float32 in diag F⁻¹, and a safety factor (about 4) over the rounding bound above.
+SINGLE_TOLERANCE = 2e-5
+SINGLE_ROUNDING = 4 * torch.finfo(torch.float32).eps
+# Rows of the triangular L⁻¹ multiplied at a time: of each tile only what lies on or left of the diagonal.
+TILE = 256
 
 
 class Dual:
@@ -36,15 +53,42 @@ class DualFactor:
 
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (count, B)."""
+        identity = torch.eye(self.group.num_rows, dtype=COMPUTE, device=self.factor.device)
+        inverse = torch.linalg.solve_triangular(self.factor, identity.expand_as(self.factor), upper=False)
+        single = inverse.to(torch.float32)
+        count, num_rows, size = self.group.rows.shape
+        width = max(1, CHUNK_BYTES // (4 * count * num_rows))
         parts = []
-        for _, part in self.group.chunks():
-            curvature = part.square().mean(1)
-            z = torch.linalg.solve_triangular(self.factor, part, upper=False)
-            inverse = (1.0 - z.square_().sum(1)) / self.damping
-            parts.append(check_diagonal(inverse, curvature, self.group, self.damping))
+        for start in range(0, size, width):
+            part = self.group.rows[:, :, start : start + width]
+            curvature = part.square().mean(1).to(COMPUTE)
+            rest = self._unexplained(part, curvature, inverse, single)
+            parts.append(check_diagonal(rest / self.damping, curvature, self.group, self.damping))
         return torch.cat(parts, dim=1)
 
     def apply(self, x: Tensor) -> Tensor:
         """F⁻¹x, (count, B, k)."""
         inner = torch.cholesky_solve(self.group.project(x), self.factor)
         return (x - self.group.lift(inner)) / self.damping
+
+    def _unexplained(self, part: Tensor, curvature: Tensor, inverse: Tensor, single: Tensor) -> Tensor:
+        """1 − Σ_n Z_nj² of the columns ``part`` (count, N, c), (count, c) float64."""
+        if part.dtype is not torch.float32:
+            return 1.0 - _leverage(inverse, part.to(COMPUTE))
+        rounding = SINGLE_ROUNDING * (1.0 + (curvature / self.damping).sqrt())
+        if (rounding > SINGLE_TOLERANCE).all():
+            return 1.0 - _leverage(inverse, part.to(COMPUTE))
+        rest = 1.0 - _leverage(single, part)
+        again = (rounding > SINGLE_TOLERANCE * rest).any(0).nonzero().squeeze(1)
+        if len(again):
+            rest[:, again] = 1.0 - _leverage(inverse, part[:, :, again].to(COMPUTE))
+        return rest
+
+
+def _leverage(inverse: Tensor, part: Tensor) -> Tensor:
+    """Σ_n (L⁻¹G)_nj², (count, c) float64, from L⁻¹ (count, N, N) and columns (count, N, c) of one dtype."""
+    total = part.new_zeros(part.shape[0], part.shape[2], dtype=COMPUTE)
+    for start in range(0, part.shape[1], TILE):
+        stop = start + TILE
+        total += (inverse[:, start:stop, :stop] @ part[:, :stop]).square_().sum(1)
+    return total
