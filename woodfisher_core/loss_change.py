@@ -10,6 +10,10 @@ from woodfisher_core.errors import InputError
 from woodfisher_core.fisher import Blocks
 
 
+# Bytes of rows converted to float64 at a time.
+CHUNK_BYTES = 1 << 22
+
+
 @dataclass(frozen=True)
 class QuadraticTerms:
     """Mean loss change in nats per sample that the quadratic model predicts: ``first_order`` gᵀδ, ``second_order`` ½δᵀFδ."""
@@ -30,7 +34,7 @@ def quadratic_terms(rows: Iterable[Tensor], step: Tensor, blocks: Blocks, mini_b
     exact = step.to(torch.float64)
     first = second = torch.zeros((), dtype=torch.float64, device=step.device)
     count = 0
-    for part in rows:
+    for part in (some for piece in rows for some in piece.split(max(1, CHUNK_BYTES // (8 * len(exact))))):
         count += len(part)
         for run in blocks.runs:
             columns = part[:, run.slice].unflatten(1, (run.count, run.size)).transpose(0, 1).to(torch.float64)

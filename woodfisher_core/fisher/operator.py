@@ -120,4 +120,5 @@ def _check_damping(damping: float) -> None:
 
 
 def _column_width(num_rows: int) -> int:
-    return max(1, (1 << 26) // (8 * num_rows))
+    """Columns whose float64 copy stays in cache."""
+    return max(1, (1 << 21) // (8 * num_rows))

@@ -20,21 +20,22 @@ class Spectral:
         self.dual = group.num_rows < group.size
         values, self.vectors = torch.linalg.eigh(group.gram() if self.dual else group.covariance())
         self.values = values.clamp_(min=0.0)
-        self.curvature = torch.cat([part.square().mean(1) for _, part in group.chunks()], dim=1)
         if not self.dual:
+            self.curvature = torch.cat([part.square().mean(1) for _, part in group.chunks()], dim=1)
             return
         cutoff = max(group.num_rows, group.size) * torch.finfo(COMPUTE).eps * self.values[:, -1:]
         kept = self.values > cutoff
         scale = torch.where(kept, self.values, torch.inf).rsqrt()
         projector = self.vectors.mT * scale.unsqueeze(-1)
         self.squares = torch.empty_like(group.rows, memory_format=torch.contiguous_format)
-        outside = []
+        outside, curvature = [], []
         for picked, part in group.chunks():
+            curvature.append(part.square().mean(1))
             squared = (projector @ part).square_()
             outside.append(1.0 - squared.sum(1))
             self.squares[:, :, picked] = squared
         # Not clamped at zero: rounding in V near the cutoff enters here and in Q with opposite signs and must cancel.
-        self.outside = torch.cat(outside, dim=1)
+        self.outside, self.curvature = torch.cat(outside, dim=1), torch.cat(curvature, dim=1)
 
     @property
     def nbytes(self) -> int:
