@@ -9,17 +9,21 @@ from woodfisher_core.memory import gib
 ASK_SECONDS = 10.0
 
 
-def ask_before_long_work(space: Workspace, config: PruneConfig) -> None:
-    """Returns where ``config`` is quick, kept already, or agreed to; else shows its cost and stops the page."""
+def ask_before_long_work(space: Workspace, config: PruneConfig) -> str:
+    """What to say while ``config`` is computed, where it is quick, kept already, or agreed to.
+
+    Otherwise shows its cost and stops the page until the click.
+    """
     if space.ready(config):
-        return
+        return "Computing …"
     price = cost.predict(space, config)
+    announced = f"Computing: about {price.seconds:.1f} s and {gib(price.nbytes)} …"
     if price.seconds <= ASK_SECONDS:
-        return
+        return announced
     agreed = st.session_state.setdefault("agreed", set())
     settings = (config.model, config.num_samples, config.block_size, config.labels, config.seed, config.device)
     if settings in agreed:
-        return
+        return announced
     st.info(
         f"This setting needs about **{price.seconds:.0f} s** and **{gib(price.nbytes)}** of memory on this machine: "
         f"gradients of {config.num_samples:,} images ({price.gradients:.1f} s), then the inverse Fisher "
@@ -29,3 +33,4 @@ def ask_before_long_work(space: Workspace, config: PruneConfig) -> None:
     if not st.button("Compute it", type="primary", icon=":material/play_arrow:"):
         st.stop()
     agreed.add(settings)
+    return announced

@@ -85,7 +85,7 @@ def _watch(spec: DataSetSpec, running: bool) -> None:
         if download.running:
             st.progress(download.fraction, text=f"Downloading {spec.label} to {download.folder}")
         elif download.error:
-            st.error(f"The download failed: {download.error}")
+            st.error(f"The download failed: {download.error}", icon=":material/error:")
         elif running:
             st.rerun()
 

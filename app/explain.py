@@ -117,7 +117,7 @@ def saliency_sentence(problem: Problem, config: PruneConfig, outcome: Outcome) -
     unit = get_method(config.method).unit
     text = "Weights left of the line go. "
     if config.scope is Scope.GLOBAL and math.isfinite(outcome.mask.thresholds[0]):
-        text += f"The threshold is {outcome.mask.thresholds[0]:.1e} {unit} in every layer. "
+        text += f"The threshold is {outcome.mask.thresholds[0]:.1e} ({unit}) in every layer. "
     if unit == "nats":
         text += "The statistic is the loss the quadratic model expects from removing that weight alone. "
     text += f"Statistics more than {HISTOGRAM_DECADES} decades below the largest stand in the first bar. "

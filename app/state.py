@@ -32,6 +32,11 @@ class View:
             return self.config
         return self.config.replace(method=method, update=None, update_scale=1.0)
 
+    def label(self, method: str) -> str:
+        """The method's label, with its update where it has one."""
+        update = self.beside(method).update
+        return get_method(method).label + (f", {update} update" if update is not Update.NONE else "")
+
 
 @dataclass(frozen=True)
 class Notes:

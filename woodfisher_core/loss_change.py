@@ -9,7 +9,6 @@ from torch import Tensor
 from woodfisher_core.errors import InputError
 from woodfisher_core.fisher import Blocks
 
-
 # Bytes of rows converted to float64 at a time.
 CHUNK_BYTES = 1 << 22
 

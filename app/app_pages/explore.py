@@ -36,13 +36,13 @@ def page() -> None:
     require(get_dataset(config.dataset))
     status = st.empty()
     top = st.container(key="headline")
-    ask_before_long_work(space, config)
+    announced = ask_before_long_work(space, config)
 
     def progress(phase: str, done: int, total: int) -> None:
-        status.progress(done / total, text=f"{phase}: {done:,} of {total:,}")
+        status.progress(done / total, text=f"{announced} {phase}: {done:,} of {total:,}")
 
     started = time.perf_counter()
-    status.caption("Computing …")
+    status.caption(announced)
     problem = space.problem(config)
     outcome = space.outcome(config, progress=progress)
     pruned = space.evaluation(config)
@@ -52,7 +52,7 @@ def page() -> None:
         headline(problem, config, outcome, pruned, rivals)
 
     curves = {name: space.curve(view.beside(name), CURVE_SPARSITIES, progress) for name in view.compared}
-    table = tables.curve_table(curves, len(problem.test))
+    table = tables.curve_table(curves, len(problem.test), {name: view.label(name) for name in view.compared})
     left, right = st.columns([3, 2])
     with left:
         figure = charts.accuracy_curve(

@@ -135,5 +135,7 @@ def test_missing_data_is_explained_and_a_failed_download_said(page: Page, app_wi
     page.goto(f"{app_without_data}/?model=mlpnet")
     expect(page.get_by_text("This network needs MNIST", exact=False)).to_be_visible(timeout=PATIENCE)
     page.get_by_role("button", name="Download MNIST").click()
-    expect(page.get_by_text("The download failed", exact=False)).to_be_visible(timeout=PATIENCE)
+    failed = page.get_by_text("The download failed: MNIST: the download failed", exact=False)
+    expect(failed).to_be_visible(timeout=PATIENCE)
+    expect(failed).to_contain_text("Check the network")
     expect(page.get_by_test_id("stException")).to_have_count(0)

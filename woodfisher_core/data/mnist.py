@@ -51,8 +51,9 @@ def _download(root: Path) -> None:
     try:
         datasets.MNIST(root=str(root), train=True, download=True)
     except (RuntimeError, OSError) as error:
+        why = " ".join(str(error).split())[:200]
         raise InputError(
-            f"MNIST: the download failed ({error}). Check the network, or copy the four raw files to {root / 'MNIST' / 'raw'}."
+            f"MNIST: the download failed ({why}). Check the network, or copy the four raw files to {root / 'MNIST' / 'raw'}."
         ) from None
 
 

@@ -34,8 +34,13 @@ def layer_table(parameters: PrunableParameters, keep: Tensor) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curve_table(curves: Mapping[str, Sequence[CurvePoint]], num_test: int) -> pd.DataFrame:
-    """One row a point: ``method``, ``label``, ``sparsity``, ``accuracy``, ``standard_error`` (points), ``loss``, ``kept``."""
+def curve_table(
+    curves: Mapping[str, Sequence[CurvePoint]], num_test: int, labels: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """One row a point: ``method``, ``label``, ``sparsity``, ``accuracy``, ``standard_error`` (points), ``loss``, ``kept``.
+
+    ``labels`` names the curves for people (the methods' own labels by default).
+    """
     rows = []
     for name, points in curves.items():
         for point in points:
@@ -43,7 +48,7 @@ def curve_table(curves: Mapping[str, Sequence[CurvePoint]], num_test: int) -> pd
             rows.append(
                 {
                     "method": name,
-                    "label": get_method(name).label,
+                    "label": (labels or {}).get(name) or get_method(name).label,
                     "sparsity": point.sparsity,
                     "accuracy": point.accuracy,
                     "standard_error": 100.0 * (share * (1.0 - share) / num_test) ** 0.5,

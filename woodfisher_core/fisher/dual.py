@@ -20,7 +20,7 @@ from woodfisher_core.fisher.groups import (
 )
 
 # Relative error allowed to float32 in diag F⁻¹, and a safety factor (about 4) over the rounding bound above.
-SINGLE_TOLERANCE = 2e-5
+SINGLE_TOLERANCE = 5e-5
 SINGLE_ROUNDING = 4 * torch.finfo(torch.float32).eps
 # Rows of the triangular L⁻¹ multiplied at a time: of each tile only what lies on or left of the diagonal.
 TILE = 256

@@ -10,7 +10,7 @@ METHOD = Method(
     help="Removes the smallest weights. Looks at no data at all.",
     equation=r"\rho_j=|w_j|",
     reference="Han et al. 2015",
-    unit="weight",
+    unit="|w|",
     needs=frozenset(),
     default_update=Update.NONE,
     score=lambda context: scores.magnitude(context.weights),
