@@ -148,3 +148,35 @@ def loss_sentence(change: LossChange, config: PruneConfig) -> str:
 
 def _number(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "not finite"
+
+
+def line_sentence(points: pd.DataFrame, config: PruneConfig, magnitude: float) -> str:
+    """What the damping slider shows."""
+    best, worst = points.loc[points["accuracy"].idxmax()], points.loc[points["accuracy"].idxmin()]
+    return (
+        f"Drag the slider: with N = {config.num_samples:,} the accuracy at {config.sparsity:.0%} sparsity lies between "
+        f"{worst['accuracy']:.1f} % (λ = {worst['damping']:.0e}) and {best['accuracy']:.1f} % (λ = {best['damping']:.0e}); "
+        f"magnitude reaches {magnitude:.1f} %. The more damping, the more the ranking is that of magnitude."
+    )
+
+
+def plane_sentence(table: pd.DataFrame, config: PruneConfig, magnitude: float) -> str:
+    """What the heat-map shows."""
+    best = table.loc[table["accuracy"].idxmax()]
+    counts = table["verdict"].value_counts()
+    return (
+        f"Of {len(table)} settings {counts.get('better', 0)} beat magnitude ({magnitude:.1f} %) beyond the noise of the test "
+        f"set, {counts.get('worse', 0)} are worse (marked ×), {counts.get('equal', 0)} are equal within it. "
+        f"Best: {best['accuracy']:.1f} % at N = {int(best['samples']):,}, λ = {best['damping']:.0e}. "
+        "It is chosen on the test set here, so expect a little less elsewhere."
+    )
+
+
+def slice_sentence(table: pd.DataFrame, column: str) -> str:
+    """What the slices show."""
+    spread = table.groupby("samples")[column].agg(lambda values: values.max() - values.min())
+    few, many = spread.index.min(), spread.index.max()
+    return (
+        f"Over all dampings the values spread by {spread[few]:.3g} at N = {few:,} and by {spread[many]:.3g} at "
+        f"N = {many:,}: where the line is flat, the damping does not matter."
+    )

@@ -12,7 +12,13 @@ page = st.navigation(
             icon=":material/explore:",
             help="What does this setting do?",
             default=True,
-        )
+        ),
+        st.Page(
+            "app_pages/sensitivity.py",
+            title="Sensitivity",
+            icon=":material/grid_on:",
+            help="What do samples and damping change?",
+        ),
     ],
     position="top",
 )

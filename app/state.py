@@ -52,8 +52,11 @@ def _bound(key: str) -> dict[str, str]:
     return {"key": key, "bind": "query-params"}
 
 
-def controls() -> tuple[View, Notes]:
-    """Draws the sidebar; returns what it says and where its live notes go."""
+def controls(only: str | None = None) -> tuple[View, Notes]:
+    """Draws the sidebar; returns what it says and where its live notes go.
+
+    ``only`` fixes the method; its own control and the one that compares methods are then left out.
+    """
     st.query_params["v"] = LINK_VERSION
     with st.sidebar:
         st.subheader("Network")
@@ -68,7 +71,7 @@ def controls() -> tuple[View, Notes]:
         st.caption(f"**{spec.label}.** {spec.description} Data: {get_dataset(spec.dataset).label}.")
 
         st.subheader("Pruning")
-        method = st.selectbox(
+        method = only or st.selectbox(
             "Method in focus",
             list(METHODS),
             index=list(METHODS).index("woodfisher"),
@@ -116,12 +119,16 @@ def controls() -> tuple[View, Notes]:
             help="$s$ in the independent update: 1 is the paper's step, 0 none at all; the official scripts use 0.9 at times.",
             **_bound("scale"),
         )
-        compared = st.multiselect(
-            "Compare with",
-            list(METHODS),
-            default=list(METHODS),
-            help="Methods drawn beside the one in focus, each with its own default update.",
-            **_bound("with"),
+        compared = (
+            [only]
+            if only
+            else st.multiselect(
+                "Compare with",
+                list(METHODS),
+                default=list(METHODS),
+                help="Methods drawn beside the one in focus, each with its own default update.",
+                **_bound("with"),
+            )
         )
 
         st.subheader("Fisher")

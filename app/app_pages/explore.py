@@ -9,6 +9,7 @@ from app.asking import ask_before_long_work
 from app.data_gate import require
 from app.explain import curve_sentence, headline, loss_sentence, saliency_sentence, write_notes
 from app.shared import workspace
+from app.showing import show
 from app.state import controls
 from woodfisher_core.data import get_dataset
 from woodfisher_core.errors import WoodFisherError
@@ -17,12 +18,6 @@ from woodfisher_core.methods import get_method
 
 CURVE_SPARSITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99)
 SHOWN_EXAMPLES = 12
-
-
-def show(figure, sentence: str, key: str) -> None:
-    """A chart with its sentence below, which is also its name for screen readers."""
-    st.plotly_chart(figure, key=key, alt=sentence.replace("*", "").replace("$", ""), config={"displaylogo": False})
-    st.caption(sentence)
 
 
 def page() -> None:
