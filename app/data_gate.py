@@ -64,8 +64,13 @@ def require(spec: DataSetSpec) -> None:
         return
     except InputError as error:
         missing = str(error)
-    st.info(f"**This network needs {spec.label}.** {missing}", icon=":material/database:")
-    st.markdown("The digits networks need no download: choose **digits-mlp** or **digits-cnn** in the sidebar.")
+    st.info(
+        f"**This network needs {spec.label}**, which is not on this machine. The button below downloads it to "
+        f"`{cache_folder()}`. The digits networks need no download: choose **digits-mlp** or **digits-cnn** on the left.",
+        icon=":material/database:",
+    )
+    with st.expander("Without a browser, or with a copy of your own"):
+        st.markdown(missing)
     running = spec.name in _downloads() and _downloads()[spec.name].running
     size = spec.download_bytes / 1e6
     if st.button(

@@ -5,15 +5,28 @@ import math
 import pandas as pd
 import streamlit as st
 
-from app.state import Notes
+from app.state import Notes, View
 from woodfisher_core.evaluation import Evaluation, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.problem import Problem
 from woodfisher_core.experiments.tables import HISTOGRAM_DECADES, zero_counts
 from woodfisher_core.experiments.workspace import LossChange
 from woodfisher_core.memory import gib
-from woodfisher_core.methods import Outcome, get_method
-from woodfisher_core.options import BLOCK_NETWORK, Scope
+from woodfisher_core.methods import Need, Outcome, get_method
+from woodfisher_core.options import BLOCK_NETWORK, Scope, Update
+
+# How much accuracy a method may lose and still count as "as good".
+ALLOWED_LOSS = 1.0
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """``97.20 %`` from 97.2, its sign never on another line."""
+    return f"{value:.{digits}f}\u00a0%"
+
+
+def share(fraction: float, digits: int = 0) -> str:
+    """``80 %`` from 0.8."""
+    return percent(100.0 * fraction, digits)
 
 
 def headline(
@@ -22,65 +35,78 @@ def headline(
     """One sentence and four numbers."""
     mask, total = outcome.mask, problem.parameters.num_prunable
     method = get_method(config.method).label
-    others = {name: result for name, result in rivals.items() if name != config.method}
-    text = (
-        f"Removing **{mask.sparsity:.1%}** of the network's {total:,} weights with **{method}** takes its accuracy from "
-        f"**{problem.dense.accuracy:.2f} %** to **{pruned.accuracy:.2f} %**."
-    )
-    if others:
-        name, best = max(others.items(), key=lambda item: item[1].accuracy)
-        gap, noise = pruned.accuracy - best.accuracy, paired_standard_error(pruned, best)
-        verdict = (
-            "equal within the noise of the test set"
-            if abs(gap) <= 1.96 * noise or gap == 0
-            else f"{abs(gap):.2f} points {'better' if gap > 0 else 'worse'} than that"
+    dense = problem.dense
+    if mask.keep.all():
+        text = f"At sparsity 0 nothing is removed: all {total:,} weights stay, accuracy **{percent(dense.accuracy)}**."
+    else:
+        text = (
+            f"Removing **{share(mask.sparsity, 1)}** of the network's {total:,} weights with **{method}** takes its accuracy "
+            f"from **{percent(dense.accuracy)}** to **{percent(pruned.accuracy)}**."
         )
-        text += f" The best of the others, {get_method(name).label}, keeps {best.accuracy:.2f} %: yours is {verdict}."
+        if rivals:
+            name, best = max(rivals.items(), key=lambda item: item[1].accuracy)
+            gap, noise = pruned.accuracy - best.accuracy, paired_standard_error(pruned, best)
+            verdict = (
+                "equal within the noise of the test set"
+                if abs(gap) <= 1.96 * noise
+                else f"{abs(gap):.2f} points {'better' if gap > 0 else 'worse'} than that"
+            )
+            text += f" The best of the others, {get_method(name).label}, keeps {percent(best.accuracy)}: yours is {verdict}."
     st.markdown(text)
-    with st.grid(4, min_column_width=150):
+    with st.grid(4, min_column_width=165):
         st.metric(
             "Accuracy",
-            f"{pruned.accuracy:.2f} %",
-            f"{pruned.accuracy - problem.dense.accuracy:+.2f} against dense",
-            help=f"On the {pruned.num_samples:,} test images; noise ± {1.96 * pruned.standard_error:.2f} points.",
+            percent(pruned.accuracy),
+            _change(pruned.accuracy - dense.accuracy, ".2f"),
+            help=f"On the {pruned.num_samples:,} test images, with the change against the dense network; noise "
+            f"± {1.96 * pruned.standard_error:.2f} points.",
             border=True,
         )
         magnitude = rivals.get("magnitude")
-        if magnitude is not None and config.method != "magnitude":
+        if magnitude is not None:
             st.metric(
-                "Magnitude",
-                f"{magnitude.accuracy:.2f} %",
-                f"{pruned.accuracy - magnitude.accuracy:+.2f} is yours",
-                help="The baseline that looks at no data, at the same sparsity.",
+                "Gain over magnitude",
+                f"{pruned.accuracy - magnitude.accuracy:+.2f}",
+                f"it has {percent(magnitude.accuracy)}",
+                delta_color="off",
+                delta_arrow="off",
+                help="Percentage points against the baseline that looks at no data, at the same sparsity.",
                 border=True,
             )
         st.metric("Weights kept", f"{mask.kept:,}", f"of {total:,}", delta_color="off", delta_arrow="off", border=True)
         st.metric(
             "Test loss (nats)",
-            _number(pruned.loss, ".3f"),
-            f"{pruned.loss - problem.dense.loss:+.3f} against dense",
+            format(pruned.loss, ".3f") if math.isfinite(pruned.loss) else "not finite",
+            _change(pruned.loss - dense.loss, ".3f"),
             delta_color="inverse",
+            help="Mean cross-entropy on the test images, with the change against the dense network.",
             border=True,
         )
 
 
-def write_notes(notes: Notes, space: Workspace, config: PruneConfig, outcome: Outcome) -> None:
+def write_notes(notes: Notes, space: Workspace, view: View, outcome: Outcome) -> None:
     """The live numbers under the controls."""
+    config = view.config
     problem = space.problem(config)
     dim, total = problem.parameters.num_prunable, len(problem.dataset.train)
-    mask = outcome.mask
-    ties = f" {mask.ties} share the threshold's exact value; the first of them stay." if mask.ties else ""
-    notes.sparsity.caption(f"{mask.kept:,} of {dim:,} weights stay.{ties}")
-    if not config.uses_gradients:
-        unused = f"Not used: {get_method(config.method).label} without an update looks at no gradients."
-        for slot in (notes.samples, notes.damping, notes.block):
-            slot.caption(unused)
-        return
-    share = config.num_samples / total
-    notes.samples.caption(
-        f"{share:.1%} of the {total:,} training images. Their gradients are a {config.num_samples:,} × {dim:,} matrix, "
-        f"{gib(4 * config.num_samples * dim)}."
+    ties = (
+        f" {outcome.mask.ties} share the threshold's exact value; earlier ones stay first." if outcome.mask.ties else ""
     )
+    notes.sparsity.caption(f"{outcome.mask.kept:,} of {dim:,} weights stay.{ties}")
+    rivals = [view.beside(name) for name in view.compared if name != config.method]
+    using = "Not used here." if not any(r.uses_gradients for r in rivals) else "Used by the methods beside it only."
+    damped = config.uses_inverse or config.update is Update.JOINT
+    if config.uses_gradients:
+        notes.samples.caption(
+            f"{share(config.num_samples / total, 1)} of the {total:,} training images. Their gradients are a "
+            f"{config.num_samples:,} × {dim:,} matrix, {gib(4 * config.num_samples * dim)}."
+        )
+    else:
+        notes.samples.caption(using)
+    if not damped:
+        notes.damping.caption(using)
+        notes.block.caption(using)
+        return
     curvature = float(space.context(config).fisher().diagonal.mean())
     notes.damping.caption(
         f"The mean of $F_{{jj}}$ is {curvature:.1e}; λ is {config.damping / curvature:.2g} times that."
@@ -88,87 +114,123 @@ def write_notes(notes: Notes, space: Workspace, config: PruneConfig, outcome: Ou
         else "All gradients are zero: only the damping is left."
     )
     blocks = space.blocks(config)
+    if blocks.largest == 1:
+        notes.block.caption(f"{blocks.count:,} blocks of one weight each: only the diagonal is left.")
+        return
     side = "N×N" if config.num_samples < blocks.largest else "B×B"
     reach = "across layers" if config.block_size == BLOCK_NETWORK else "within layers"
     plural = "s" if blocks.count > 1 else ""
     notes.block.caption(
         f"{blocks.count:,} block{plural} of up to {blocks.largest:,} weights, {reach}. The largest is inverted through its "
-        f"{side} matrix; dense, it would take {gib(4 * blocks.largest**2)}."
+        f"{side} matrix; as a dense float32 matrix it would take {gib(4 * blocks.largest**2)}."
     )
 
 
-def curve_sentence(table: pd.DataFrame, config: PruneConfig, problem: Problem) -> str:
+def curve_sentence(table: pd.DataFrame, problem: Problem) -> str:
     """What the accuracy curves say."""
-    allowed = problem.dense.accuracy - 1.0
     parts = []
     for label, points in table.groupby("label", sort=False):
-        good = points[points["accuracy"] >= allowed]["sparsity"]
-        parts.append(f"{label} {good.max():.0%}" if len(good) else f"{label} none")
+        points = points.sort_values("sparsity")
+        good = (points["accuracy"] >= problem.dense.accuracy - ALLOWED_LOSS).cummin()
+        parts.append(f"{label} to {share(points['sparsity'][good].max())}" if good.any() else f"{label} nowhere")
     return (
-        "How far can each method go and lose at most one point? "
-        + ", ".join(parts)
+        f"Of the sparsities drawn, at most {ALLOWED_LOSS:g} point is lost by "
+        + "; ".join(parts)
         + f". Bands: 95 % noise of the {len(problem.test):,} test images."
+    )
+
+
+def layer_sentence(layers: pd.DataFrame, config: PruneConfig) -> str:
+    """What the layers' sparsities say."""
+    if config.scope is Scope.LAYER:
+        return "With a threshold of its own, every layer gives the same share (up to rounding)."
+    most, least = layers.loc[layers["sparsity"].idxmax()], layers.loc[layers["sparsity"].idxmin()]
+    if most["sparsity"] == least["sparsity"]:
+        return "All layers give alike."
+    return (
+        f"{most['layer']} gives most ({share(most['sparsity'])}), {least['layer']} least ({share(least['sparsity'])}): one "
+        "global threshold lets the layers share the load unevenly."
     )
 
 
 def saliency_sentence(problem: Problem, config: PruneConfig, outcome: Outcome) -> str:
     """What the histograms say."""
-    zeros = sum(zero_counts(problem.parameters, outcome.saliency).values())
-    unit = get_method(config.method).unit
-    text = "Weights left of the line go. "
+    method = get_method(config.method)
+    parts = []
+    if any(math.isfinite(threshold) for threshold in outcome.mask.thresholds):
+        parts.append("Weights left of the line go.")
     if config.scope is Scope.GLOBAL and math.isfinite(outcome.mask.thresholds[0]):
-        text += f"The threshold is {outcome.mask.thresholds[0]:.1e} ({unit}) in every layer. "
-    if unit == "nats":
-        text += "The statistic is the loss the quadratic model expects from removing that weight alone. "
-    text += f"Statistics more than {HISTOGRAM_DECADES} decades below the largest stand in the first bar. "
+        parts.append(f"It stands at {outcome.mask.thresholds[0]:.1e} in every layer.")
+    if Need.INVERSE in method.needs:
+        parts.append("The statistic is what the damped quadratic model expects from removing that weight alone.")
+    elif method.unit == "nats":
+        parts.append(
+            "The statistic is what the quadratic model expects from removing that weight while the others stay."
+        )
+    parts.append(f"What lies more than {HISTOGRAM_DECADES} decades below the largest stands in the first bar.")
+    zeros = sum(zero_counts(problem.parameters, outcome.saliency).values())
     if zeros:
-        text += f"{zeros:,} weights have a statistic of exactly zero and are not drawn. "
+        parts.append(f"{zeros:,} weights have a statistic of exactly zero and are not drawn.")
+    return " ".join(parts)
+
+
+def loss_sentence(change: LossChange) -> str:
+    """What prediction and measurement say."""
+    inside, outside = change.predicted_fisher_samples, change.predicted_held_out
+    if inside is None:
+        return "Only measured: without gradients there is no quadratic model to predict from."
+    text = ""
+    if outside is not None and change.measured_held_out is not None:
+        predicted, measured = outside.total, change.measured_held_out
+        text = f"On held-out training images the model predicts {predicted:+.3f} nats, measured are {measured:+.3f}"
+        ratio = predicted / measured if measured > 0 else math.nan
+        if math.isfinite(ratio) and ratio > 0:
+            text += f": {share(ratio)} of it" if ratio <= 10 else f": {ratio:.0f} times too much"
+        text += ". "
+        if inside.second_order < 0.5 * outside.second_order:
+            text += (
+                "The second-order term is far smaller on the Fisher's own samples: there are fewer of them than weights, and "
+                "the update fits them. "
+            )
+    elif outside is None:
+        text = "All training images went into the Fisher: none are left to check the prediction on. "
+    if change.damping_penalty:
+        text += (
+            f"The damping's own penalty on the step, {change.damping_penalty:.2g} nats, is no part of the prediction."
+        )
     return text.strip()
 
 
-def loss_sentence(change: LossChange, config: PruneConfig) -> str:
-    """What prediction and measurement say."""
-    if change.predicted_fisher_samples is None:
-        return "Only measured: without gradients there is no quadratic model to predict from."
-    text = ""
-    if change.predicted_held_out is not None and change.measured_held_out is not None:
-        predicted, measured = change.predicted_held_out.total, change.measured_held_out
-        ratio = predicted / measured if measured > 0 else math.nan
-        text = f"On held-out training images the model predicts {predicted:+.3f} nats, measured are {measured:+.3f}"
-        if math.isfinite(ratio) and ratio > 0:
-            text += f": {ratio:.0%} of it" if ratio <= 10 else f": {ratio:.0f} times too much"
-        text += ". "
-    text += "The Fisher's own samples flatter the prediction: fewer samples than weights can be fitted exactly."
-    if change.damping_penalty is not None:
-        text += (
-            f" The damping adds a penalty of {change.damping_penalty:.2g} nats to the step, which is no part of this."
-        )
-    return text
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else "not finite"
+def class_sentence(classes: pd.DataFrame) -> str:
+    """What the classes say."""
+    drops = classes["dense"] - classes["pruned"]
+    if not drops.max() > 0:
+        return "No class loses."
+    worst = classes.loc[drops.idxmax()]
+    before, after = percent(worst["dense"], 1), percent(worst["pruned"], 1)
+    return f"An average hides this: class {worst['class']} loses most, from {before} to {after}."
 
 
 def line_sentence(points: pd.DataFrame, config: PruneConfig, magnitude: float) -> str:
     """What the damping slider shows."""
     best, worst = points.loc[points["accuracy"].idxmax()], points.loc[points["accuracy"].idxmin()]
     return (
-        f"Drag the slider: with N = {config.num_samples:,} the accuracy at {config.sparsity:.0%} sparsity lies between "
-        f"{worst['accuracy']:.1f} % (λ = {worst['damping']:.0e}) and {best['accuracy']:.1f} % (λ = {best['damping']:.0e}); "
-        f"magnitude reaches {magnitude:.1f} %. The more damping, the more the ranking is that of magnitude."
+        f"Drag the slider: with N = {config.num_samples:,} the accuracy at sparsity {config.sparsity:g} lies between "
+        f"{percent(worst['accuracy'], 1)} (λ = {worst['damping']:.0e}) and {percent(best['accuracy'], 1)} "
+        f"(λ = {best['damping']:.0e}); magnitude reaches {percent(magnitude, 1)}. With ever more damping the ranking becomes "
+        "that of magnitude."
     )
 
 
-def plane_sentence(table: pd.DataFrame, config: PruneConfig, magnitude: float) -> str:
+def plane_sentence(table: pd.DataFrame, magnitude: float) -> str:
     """What the heat-map shows."""
     best = table.loc[table["accuracy"].idxmax()]
     counts = table["verdict"].value_counts()
     return (
-        f"Of {len(table)} settings {counts.get('better', 0)} beat magnitude ({magnitude:.1f} %) beyond the noise of the test "
-        f"set, {counts.get('worse', 0)} are worse (marked ×), {counts.get('equal', 0)} are equal within it. "
-        f"Best: {best['accuracy']:.1f} % at N = {int(best['samples']):,}, λ = {best['damping']:.0e}. "
-        "It is chosen on the test set here, so expect a little less elsewhere."
+        f"Of {len(table)} settings {counts.get('better', 0)} beat magnitude ({percent(magnitude, 1)}) beyond the noise of the "
+        f"test set, {counts.get('worse', 0)} are worse (marked ×), {counts.get('equal', 0)} are equal within it. "
+        f"Best: {percent(best['accuracy'], 1)} at N = {int(best['samples']):,}, λ = {best['damping']:.0e}, chosen on the test "
+        "set here, so expect a little less elsewhere."
     )
 
 
@@ -180,3 +242,9 @@ def slice_sentence(table: pd.DataFrame, column: str) -> str:
         f"Over all dampings the values spread by {spread[few]:.3g} at N = {few:,} and by {spread[many]:.3g} at "
         f"N = {many:,}: where the line is flat, the damping does not matter."
     )
+
+
+def _change(value: float, form: str) -> str | None:
+    """A signed change against the dense network, or nothing where there is none."""
+    written = format(value, "+" + form)
+    return written if math.isfinite(value) and float(written) != 0.0 else None

@@ -1,5 +1,6 @@
 """Widgets to frozen config, and back through the URL: each control is bound to a query parameter of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
@@ -46,6 +47,12 @@ class Notes:
     damping: st.delta_generator.DeltaGenerator
     block: st.delta_generator.DeltaGenerator
     sparsity: st.delta_generator.DeltaGenerator
+
+
+def _fit(key: str, options: Sequence, fallback: object) -> None:
+    """Where the control holds a value another network allowed and this one does not, takes ``fallback``, in the link too."""
+    if key in st.session_state and st.session_state[key] not in options:
+        st.session_state[key] = fallback
 
 
 def _bound(key: str) -> dict[str, str]:
@@ -107,7 +114,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             **_bound("update"),
         )
         resolved = chosen.default_update if update == AUTO else Update(update)
-        own = f"{chosen.label}'s own: " if update == AUTO else ""
+        own = "The method's own: " if update == AUTO else ""
         st.caption(f"{own}{resolved.label}, ${resolved.equation}$. {resolved.help}")
         scale = st.slider(
             "Update scale",
@@ -133,9 +140,11 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
 
         st.subheader("Fisher")
         most = get_dataset(spec.dataset).train_size
+        counts = [n for n in SAMPLE_COUNTS if n <= most]
+        _fit("samples", counts, 1000)
         num_samples = st.select_slider(
             "Fisher samples N",
-            [n for n in SAMPLE_COUNTS if n <= most],
+            counts,
             value=1000,
             help="How many training images the Fisher is estimated from: "
             r"$F=\lambda I+\tfrac1N\sum_n g_n g_n^\top$. Fewer samples are always a prefix of more.",
@@ -151,10 +160,11 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             **_bound("damping"),
         )
         note_damping = st.container()
-        dim = _num_prunable(model)
+        sizes = [BLOCK_LAYER, BLOCK_NETWORK, *(b for b in BLOCK_SIZES if int(b) < _num_prunable(model))]
+        _fit("block", sizes, BLOCK_LAYER)
         block = st.selectbox(
             "Block size",
-            [BLOCK_LAYER, BLOCK_NETWORK, *(b for b in BLOCK_SIZES if int(b) < dim)],
+            sizes,
             help="Which weights may interact: 1 is the diagonal alone, a number cuts each layer's weights into slices, "
             "**layer** is one block a layer, **network** one over everything, across layers.",
             **_bound("block"),

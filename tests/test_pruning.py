@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from cases import CASES, batch, network
@@ -200,3 +201,37 @@ def test_evaluation_is_checked():
         evaluate(copy.deepcopy(network("mlp")).train(), [batch("mlp", 3)])
     with pytest.raises(InputError, match="expected at least one batch, got none"):
         evaluate(network("mlp"), [])
+
+
+@pytest.mark.parametrize(
+    ("batch", "options", "message"),
+    [
+        ((torch.zeros(4, 3), torch.zeros(4), torch.zeros(4)), {}, r"expected batches \(inputs, targets\)"),
+        (torch.zeros(4, 3), {}, r"expected batches \(inputs, targets\)"),
+        ((torch.zeros(4, 3), 1), {}, r"expected batches \(inputs, targets\)"),
+        ((torch.zeros(4, 3), torch.zeros(4, dtype=torch.long)), {"speed": 3}, "unknown option speed"),
+        (
+            (torch.zeros(4, 3), torch.zeros(4, dtype=torch.long)),
+            {"loss": lambda o, t: torch.nn.functional.cross_entropy(o, t, reduction="none")},
+            "expected one number, the mean over the batch",
+        ),
+    ],
+)
+def test_unusable_loaders_losses_and_options(batch, options, message):
+    """Each is refused in words, before or instead of a traceback from inside torch."""
+    with pytest.raises(InputError, match=message):
+        prune(torch.nn.Linear(3, 2), [batch], num_samples=4, **options)
+
+
+def test_sampled_labels_need_class_scores():
+    """Outputs that are no (samples, classes) table cannot be sampled from."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Unflatten(1, (1, 2)))
+    with pytest.raises(InputError, match=r"expected outputs \(samples, classes\), got shape"):
+        prune(model, [(torch.zeros(4, 3), torch.zeros(4))], num_samples=4, labels="sampled", loss=lambda o, t: o.mean())
+
+
+def test_numpy_numbers_are_numbers():
+    """A count from numpy is as good as Python's own."""
+    data = [(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1]))]
+    counted = prune(torch.nn.Linear(3, 2), data, num_samples=np.int64(4), sparsity=0.5)
+    assert counted.mask.kept == 2

@@ -172,8 +172,14 @@ def _readable(result: dict) -> str:
         f"            {row['layer']:16} {row['kept']:>8,} of {row['total']:>8,} kept, sparsity {row['sparsity']:.4f}"
         for row in result["layers"]
     ]
+    lines += [f"warning     nothing is left of {row['layer']}" for row in result["layers"] if row["kept"] == 0]
     change = result["loss_change"]
-    measured = f"{_nats(change['held_out'])} on held-out, {_nats(change['fisher_samples'])} on Fisher samples"
+    held_out = (
+        f"{_nats(change['held_out'])} on {result['num_held_out']:,} held-out samples, "
+        if result["num_held_out"]
+        else ""
+    )
+    measured = f"{held_out}{_nats(change['fisher_samples'])} on the Fisher's own samples"
     lines.append(f"loss change {measured} (nats, measured)")
     predicted = result["predicted_loss_change"]
     if predicted and predicted["held_out"]:

@@ -78,7 +78,10 @@ def gradient_rows(
     chunk = chunk or max(1, min(MAX_CHUNK, CHUNK_BYTES // (itemsize * parameters.num_prunable)))
 
     def row_loss(values: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        return loss(functional_call(network, values, (inputs,)), targets)
+        value = loss(functional_call(network, values, (inputs,)), targets)
+        if value.ndim:
+            raise InputError(f"loss: expected one number, the mean over the batch, got shape {tuple(value.shape)}.")
+        return value
 
     by_vmap = vmap(grad(row_loss), in_dims=(None, 0, 0))
     done = 0
@@ -92,7 +95,7 @@ def gradient_rows(
             try:
                 pieces = by_vmap(variables, inputs, targets)
             except RuntimeError as error:
-                if strategy is Strategy.VMAP or done:
+                if strategy is Strategy.VMAP or done or isinstance(error, torch.OutOfMemoryError):
                     raise
                 warnings.warn(
                     f"vmap cannot take {type(model).__name__} ({str(error).splitlines()[0]}); "
@@ -150,21 +153,27 @@ def _by_loop(row_loss, variables: dict[str, Tensor], inputs: Tensor, targets: Te
 
 def _regrouped(batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The same samples in batches of exactly ``size``; the last is shorter but still a multiple of ``multiple``."""
-    held: list[tuple[Tensor, Tensor]] = []
+    held: list[tuple[Tensor, Tensor]] = []  # less than one batch of the new size
     count = 0
+
+    def joined() -> tuple[Tensor, Tensor]:
+        return held[0] if len(held) == 1 else (torch.cat([x for x, _ in held]), torch.cat([y for _, y in held]))
+
     for inputs, targets in batches:
-        held.append((inputs, targets))
-        count += len(targets)
-        while count >= size:
-            x, y = torch.cat([h[0] for h in held]), torch.cat([h[1] for h in held])
-            yield x[:size], y[:size]
-            held, count = [(x[size:], y[size:])], count - size
+        start = 0
+        while start < len(targets):
+            taken = min(size - count, len(targets) - start)
+            held.append((inputs[start : start + taken], targets[start : start + taken]))
+            start, count = start + taken, count + taken
+            if count == size:
+                yield joined()
+                held, count = [], 0
     if count % multiple:
         raise InputError(
             f"gradients: expected a multiple of {multiple} samples (--mini-batch), {count % multiple} are left over."
         )
     if count:
-        yield torch.cat([h[0] for h in held]), torch.cat([h[1] for h in held])
+        yield joined()
 
 
 def _sampled(network: nn.Module, inputs: Tensor, uniforms: Tensor) -> Tensor:
@@ -172,6 +181,11 @@ def _sampled(network: nn.Module, inputs: Tensor, uniforms: Tensor) -> Tensor:
     if len(uniforms) != len(inputs):
         raise InputError(f"sampled labels: expected {len(inputs)} uniform numbers, got {len(uniforms)}.")
     with torch.no_grad():
-        cumulative = network(inputs).to(torch.float64).softmax(1).cumsum(1)
+        outputs = network(inputs)
+        if outputs.ndim != 2:
+            raise InputError(
+                f"sampled labels: expected outputs (samples, classes), got shape {tuple(outputs.shape)}. Use true labels."
+            )
+        cumulative = outputs.to(torch.float64).softmax(1).cumsum(1)
     drawn = torch.searchsorted(cumulative, uniforms.to(cumulative).unsqueeze(1)).squeeze(1)
     return drawn.clamp_(max=cumulative.shape[1] - 1)

@@ -17,7 +17,7 @@ class Mask:
     """``keep`` (d,) bool, True where a weight stays; one threshold for ``global`` scope, one a layer for ``layer``.
 
     ``thresholds`` are in the saliency's units, −inf where nothing was to be pruned. ``ties`` counts weights that share a
-    threshold's exact value with another weight; among those the ones that come first in the flat vector stay.
+    threshold's exact value with another weight; where some of those stay, it is the ones that come first.
     """
 
     keep: Tensor

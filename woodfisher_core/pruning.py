@@ -1,7 +1,9 @@
 """Pruning any ``nn.Module``: the options of a method, the context that runs it, and the one-call Python interface."""
 
 import copy
+import dataclasses
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,7 @@ from woodfisher_core.fisher import Blocks, EmpiricalFisher, InverseFisher
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.loss_change import QuadraticTerms, quadratic_terms
 from woodfisher_core.masks import Mask, check_sparsity
-from woodfisher_core.methods import Method, Outcome, get_method
+from woodfisher_core.methods import Method, Need, Outcome, get_method
 from woodfisher_core.options import BLOCK_LAYER, Labels, Scope, Solver, Update, parse_block_size
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.sampling import label_uniforms
@@ -54,9 +56,10 @@ class PruneOptions:
         put("block_size", parse_block_size(self.block_size))
         for name, least in (("num_samples", 1), ("mini_batch", 1), ("seed", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < least:
                 knob = name.replace("_", " ")
                 raise InputError(f"{knob}: expected a whole number of at least {least}, got {value!r}.")
+            put(name, operator.index(value))
         if self.seed >= 2**32:
             raise InputError(f"seed: expected a whole number below 2³², got {self.seed}.")
         if not (isinstance(self.damping, (int, float)) and math.isfinite(self.damping) and self.damping > 0):
@@ -75,6 +78,11 @@ class PruneOptions:
     def uses_gradients(self) -> bool:
         """Whether the statistic or the update needs the Fisher."""
         return bool(get_method(self.method).needs) or self.update is not Update.NONE
+
+    @property
+    def uses_inverse(self) -> bool:
+        """Whether the statistic or the update needs F⁻¹ (the joint update solves systems of its own)."""
+        return Need.INVERSE in get_method(self.method).needs or self.update is Update.INDEPENDENT
 
 
 class PruningContext:
@@ -210,7 +218,8 @@ def prune(
     """Prunes any ``nn.Module`` once, with gradients from the first ``num_samples`` × ``mini_batch`` samples of ``loader``.
 
     Args:
-        model: Left untouched; Linear and Conv weights are prunable.
+        model: Left untouched; Linear and Conv weights are prunable (embeddings and the packed input projections of
+            ``nn.MultiheadAttention`` stay dense).
         loader: (inputs, targets) batches of any size; not read at all where no gradients are needed.
         loss: ``loss(outputs, targets)``, the mean over a batch.
         exclude: Layers to leave alone, by name or shell pattern.
@@ -222,6 +231,9 @@ def prune(
     Raises:
         InputError: An option or the model cannot be used; MemoryBudgetError, NumericalError: see there.
     """
+    known = {field.name for field in dataclasses.fields(PruneOptions)}
+    if unknown := sorted(set(options) - known):
+        raise InputError(f"prune: unknown option {', '.join(unknown)}; expected among {', '.join(sorted(known))}.")
     chosen = PruneOptions(**options)
     where = resolve_device(device)
     network = copy.deepcopy(model).to(where).eval()
@@ -266,7 +278,14 @@ def _first(
     loader: Iterable[tuple[Tensor, Tensor]], count: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     left = count
-    for inputs, targets in loader:
+    for batch in loader:
+        if not (
+            isinstance(batch, (tuple, list))
+            and len(batch) == 2
+            and all(isinstance(t, Tensor) and t.ndim for t in batch)
+        ):
+            raise InputError("loader: expected batches (inputs, targets) of two tensors; wrap it to give just these.")
+        inputs, targets = batch
         taken = min(left, len(targets))
         yield inputs[:taken].to(device), targets[:taken].to(device)
         left -= taken

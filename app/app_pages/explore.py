@@ -7,12 +7,20 @@ import streamlit as st
 from app import charts
 from app.asking import ask_before_long_work
 from app.data_gate import require
-from app.explain import curve_sentence, headline, loss_sentence, saliency_sentence, write_notes
+from app.explain import (
+    class_sentence,
+    curve_sentence,
+    headline,
+    layer_sentence,
+    loss_sentence,
+    saliency_sentence,
+    write_notes,
+)
 from app.shared import workspace
 from app.showing import show
 from app.state import controls
 from woodfisher_core.data import get_dataset
-from woodfisher_core.errors import WoodFisherError
+from woodfisher_core.errors import NumericalError, WoodFisherError
 from woodfisher_core.experiments import tables
 from woodfisher_core.methods import get_method
 
@@ -31,7 +39,8 @@ def page() -> None:
     require(get_dataset(config.dataset))
     status = st.empty()
     top = st.container(key="headline")
-    announced = ask_before_long_work(space, config)
+    rivals = [name for name in view.compared if name != config.method]
+    announced = ask_before_long_work(space, [config, *map(view.beside, rivals)], CURVE_SPARSITIES)
 
     def progress(phase: str, done: int, total: int) -> None:
         status.progress(done / total, text=f"{announced} {phase}: {done:,} of {total:,}")
@@ -41,65 +50,47 @@ def page() -> None:
     problem = space.problem(config)
     outcome = space.outcome(config, progress=progress)
     pruned = space.evaluation(config)
-    rivals = {name: space.evaluation(view.beside(name)) for name in view.compared}
-    write_notes(notes, space, config, outcome)
-    with top:
-        headline(problem, config, outcome, pruned, rivals)
-
-    curves = {name: space.curve(view.beside(name), CURVE_SPARSITIES, progress) for name in view.compared}
-    table = tables.curve_table(curves, len(problem.test), {name: view.label(name) for name in view.compared})
-    left, right = st.columns([3, 2])
-    with left:
-        figure = charts.accuracy_curve(
-            table, problem.dense.accuracy, (config.method, outcome.mask.sparsity, pruned.accuracy)
-        )
-        show(figure, curve_sentence(table, config, problem), "accuracy")
+    results, curves = {}, {config.method: space.curve(config, CURVE_SPARSITIES, progress)}
+    for name in rivals:
+        try:
+            results[name] = space.evaluation(view.beside(name))
+            curves[name] = space.curve(view.beside(name), CURVE_SPARSITIES, progress)
+        except NumericalError as error:
+            st.warning(f"{get_method(name).label} is left out: {error}", icon=":material/warning:")
+    write_notes(notes, space, view, outcome)
     layers = tables.layer_table(problem.parameters, outcome.mask.keep)
-    with right:
-        most = layers.loc[layers["sparsity"].idxmax()]
-        least = layers.loc[layers["sparsity"].idxmin()]
-        show(
-            charts.layer_sparsity(layers, outcome.mask.sparsity),
-            f"{most['layer']} gives most ({most['sparsity']:.0%} removed), {least['layer']} least ({least['sparsity']:.0%}). "
-            + (
-                "One global threshold lets the layers share the load unevenly."
-                if config.scope == "global"
-                else "With a threshold a layer, all give alike."
-            ),
-            "layers",
-        )
+    with top:
+        headline(problem, config, outcome, pruned, results)
+        empty = layers[layers["kept"] == 0]["layer"]
+        if len(empty):
+            st.warning(f"Nothing is left of {', '.join(empty)}: no signal passes there.", icon=":material/warning:")
 
-    left, right = st.columns([3, 2])
-    with left:
+    grid = st.grid(2, min_column_width=440)
+    ordered = {name: curves[name] for name in view.compared if name in curves}
+    table = tables.curve_table(ordered, len(problem.test), {name: view.label(name) for name in ordered})
+    with grid.cell():
+        current = (config.method, outcome.mask.sparsity, pruned.accuracy)
+        show(charts.accuracy_curve(table, problem.dense.accuracy, current), curve_sentence(table, problem), "accuracy")
+    with grid.cell():
+        show(charts.layer_sparsity(layers, outcome.mask.sparsity), layer_sentence(layers, config), "layers")
+    with grid.cell():
         bins = tables.saliency_table(problem.parameters, outcome.saliency, outcome.mask.keep)
         thresholds = tables.thresholds_by_layer(problem.parameters, outcome.mask)
-        show(
-            charts.saliency_histograms(bins, thresholds, get_method(config.method).unit),
-            saliency_sentence(problem, config, outcome),
-            "saliency",
-        )
-    with right:
+        figure = charts.saliency_histograms(bins, thresholds, get_method(config.method).unit)
+        show(figure, saliency_sentence(problem, config, outcome), "saliency")
+    with grid.cell():
         change = space.loss_change(config)
         changes = tables.loss_table(change)
-        show(charts.loss_change(changes), loss_sentence(change, config), "loss")
-
-    left, right = st.columns([3, 2])
+        show(charts.loss_change(changes), loss_sentence(change), "loss")
     flips = tables.flipped_table(problem.dense, pruned)
-    with left:
+    with grid.cell():
         examples(problem, flips)
-    with right:
+    with grid.cell():
         classes = tables.class_table(problem.dense, pruned, problem.dataset.classes)
-        worst = classes.loc[(classes["pruned"] - classes["dense"]).idxmin()]
-        show(
-            charts.class_accuracy(classes),
-            f"An average hides this: class {worst['class']} moves most, from {worst['dense']:.1f} % to {worst['pruned']:.1f} %.",
-            "classes",
-        )
+        show(charts.class_accuracy(classes), class_sentence(classes), "classes")
     status.caption(f"Up to date: this view took {time.perf_counter() - started:.2f} s of computing and drawing.")
-    record(
-        config,
-        {"accuracy": table, "layers": layers, "saliency": bins, "loss": changes, "classes": classes, "flips": flips},
-    )
+    data = {"accuracy": table, "layers": layers, "saliency": bins, "loss": changes, "classes": classes, "flips": flips}
+    record(config, data)
 
 
 def examples(problem, flips) -> None:
@@ -151,7 +142,7 @@ def command(config) -> str:
         f"python -m woodfisher_core prune --model {config.model} --method {config.method} --sparsity {config.sparsity:g}",
         f"--scope {config.scope} --update {config.update}",
         f"--num-samples {config.num_samples} --damping {config.damping:g} --block-size {config.block_size}",
-        f"--labels {config.labels} --seed {config.seed} --solver {config.solver}",
+        f"--labels {config.labels} --seed {config.seed} --solver {config.solver} --device {config.device}",
     ]
     if config.update_scale != 1.0:
         parts.append(f"--update-scale {config.update_scale:g}")

@@ -53,12 +53,12 @@ def page() -> None:
         bind="query-params",
     )
     measure = charts.MEASURES[chosen]
-    left, right = st.columns([3, 2])
-    with left:
+    grid = st.grid(2, min_column_width=440)
+    with grid.cell():
         on_plane = config.num_samples in SAMPLES and any(abs(config.damping / d - 1) < 1e-6 for d in PLANE_DAMPINGS)
         reference = (config.num_samples, config.damping) if on_plane else None
-        show(charts.heat_map(table, measure, reference), plane_sentence(table, config, magnitude.accuracy), "plane")
-    with right:
+        show(charts.heat_map(table, measure, reference), plane_sentence(table, magnitude.accuracy), "plane")
+    with grid.cell():
         level = magnitude.accuracy if chosen == "accuracy" else None
         show(charts.slices(table, measure, level), slice_sentence(table, measure.column), "slices")
     status.caption("Up to date.")

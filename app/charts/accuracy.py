@@ -50,7 +50,7 @@ def accuracy_curve(
         y=dense_accuracy,
         line={"color": GREY, "dash": "dot", "width": 1.5},
         annotation={"text": f"dense {dense_accuracy:.2f} %", "font": {"size": 12}},
-        annotation_position="bottom left",
+        annotation_position="bottom right",
     )
     if current is not None:
         method, sparsity, accuracy = current

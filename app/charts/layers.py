@@ -6,9 +6,7 @@ import plotly.graph_objects as go
 from app.charts.style import GREY, KEPT, finish
 
 
-def layer_sparsity(
-    table: pd.DataFrame, overall: float, title: str = "Which layers does one threshold spare?"
-) -> go.Figure:
+def layer_sparsity(table: pd.DataFrame, overall: float, title: str = "How much does each layer give?") -> go.Figure:
     """Bars of each layer's sparsity, labelled kept / total.
 
     Args:
@@ -25,6 +23,8 @@ def layer_sparsity(
             marker={"color": KEPT},
             text=[f" {kept:,} of {total:,} kept" for kept, total in zip(table["kept"], table["total"], strict=True)],
             textposition="auto",
+            insidetextanchor="start",
+            textangle=0,
             hovertemplate="%{y}: sparsity %{x:.2%}<extra></extra>",
             showlegend=False,
         )
@@ -32,9 +32,13 @@ def layer_sparsity(
     figure.add_vline(
         x=overall,
         line={"color": GREY, "dash": "dot", "width": 2},
-        annotation={"text": f"network {overall:.1%}", "font": {"size": 12}},
+        annotation={
+            "text": f"network {100 * overall:.1f} %",
+            "font": {"size": 12},
+            "xanchor": "right" if overall > 0.5 else "left",
+        },
         annotation_position="top",
         annotation_yshift=16,
     )
-    figure.update_xaxes(title="share of the layer removed", range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(title="share of the layer removed", range=[0, 1.02], tickformat=".0%", dtick=0.25)
     return finish(figure, title, 150 + 48 * len(table))

@@ -26,6 +26,9 @@ def loss_change(table: pd.DataFrame, title: str = "Did the quadratic model fores
             },
             text=[f"{value:+.2g}" for value in part["nats"]],
             textposition="outside",
+            textangle=0,
+            textfont={"size": 11},
+            constraintext="none",
             cliponaxis=False,
             hovertemplate="%{x}: %{y:+.5f} nats<extra>" + str(samples) + "</extra>",
         )

@@ -7,9 +7,20 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.saliency import SUPERSCRIPTS
-from app.charts.style import BLUE, KEPT, PRUNED, VERMILION, finish, method_style
+from app.charts.style import (
+    BLUE,
+    GREEN,
+    KEPT,
+    ORANGE,
+    PRUNED,
+    PURPLE,
+    SKY,
+    VERMILION,
+    finish,
+    method_style,
+)
 
-SLICE_COLORS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#b8a500", VERMILION)
+SLICE_COLORS = (SKY, ORANGE, GREEN, PURPLE, BLUE, VERMILION)
 SLICE_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 SLICE_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
@@ -160,7 +171,7 @@ def damping_frames(bins: pd.DataFrame, points: pd.DataFrame, unit: str) -> go.Fi
                 "active": start,
                 "steps": steps,
                 "currentvalue": {"prefix": "", "font": {"size": 15, "color": BLUE}},
-                "pad": {"t": 40},
+                "pad": {"t": 56},
                 "ticklen": 0,
                 "font": {
                     "color": "rgba(0,0,0,0)"
@@ -177,4 +188,4 @@ def damping_frames(bins: pd.DataFrame, points: pd.DataFrame, unit: str) -> go.Fi
         ticktext=["10" + str(tick).translate(SUPERSCRIPTS) for tick in ticks],
     )
     figure.update_yaxes(title="weights", range=[0, 1.05 * highest])
-    return finish(figure, "How does the damping reorder the weights?", 470)
+    return finish(figure, "How does the damping reorder the weights?", 490)

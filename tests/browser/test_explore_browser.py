@@ -36,7 +36,7 @@ def ready(page: Page) -> None:
 
 
 def headline(page: Page) -> str:
-    return page.locator(".st-key-headline p").first.inner_text()
+    return page.locator(".st-key-headline p").first.inner_text().replace("\u00a0", " ")
 
 
 def slide(page: Page, key: str, presses: str, times: int = 1) -> None:
@@ -51,7 +51,7 @@ def test_the_first_view_teaches_without_a_click(watched: Page, app_url: str):
     """All charts are drawn, each asks a question and has a sentence; a first-time visitor reads what happened."""
     watched.goto(app_url)
     ready(watched)
-    assert "Removing 80.0% of the network's 2,720 weights" in headline(watched)
+    assert "Removing 80.0 % of the network's 2,720 weights" in headline(watched)
     titles = watched.locator(".gtitle").all_text_contents()
     assert len(titles) == CHARTS
     assert all(title.endswith("?") for title in titles)
@@ -65,7 +65,7 @@ def test_moving_the_sparsity_moves_everything(watched: Page, app_url: str):
     ready(watched)
     before = headline(watched), watched.get_by_text(re.compile(r"^yours: ")).first.text_content()
     slide(watched, "sparsity", "ArrowRight", 10)
-    expect(watched.get_by_text("Removing 90.0%", exact=False)).to_be_visible(timeout=PATIENCE)
+    expect(watched.get_by_text("Removing 90.0 %", exact=False)).to_be_visible(timeout=PATIENCE)
     ready(watched)
     after = headline(watched), watched.get_by_text(re.compile(r"^yours: ")).first.text_content()
     assert before[0] != after[0]
@@ -81,7 +81,7 @@ def test_a_copied_link_opens_the_same_view(watched: Page, app_url: str, browser:
     stranger.goto(watched.url)
     ready(stranger)
     assert headline(stranger) == headline(watched)
-    assert "85.0%" in headline(stranger)
+    assert "85.0 %" in headline(stranger)
     stranger.context.close()
 
 
@@ -96,7 +96,7 @@ def test_damping_and_samples_move_the_statistic(watched: Page, app_url: str):
     ready(watched)
     assert watched.locator("[data-testid=stPlotlyChart]").nth(2).inner_html() != drawn
     slide(watched, "samples", "ArrowLeft", 3)
-    expect(watched.get_by_text("7.7% of the 1,297 training images", exact=False)).to_be_visible(timeout=PATIENCE)
+    expect(watched.get_by_text("7.7 % of the 1,297 training images", exact=False)).to_be_visible(timeout=PATIENCE)
     ready(watched)
 
 

@@ -30,7 +30,7 @@ def test_the_damping_moves_while_dragged(page: Page, app_url: str):
 def test_pages_link_to_each_other_and_keep_the_setting(page: Page, app_url: str):
     """From Explore to Sensitivity: the sparsity chosen there is the sparsity here."""
     page.goto(f"{app_url}/?sparsity=0.9&samples=100")
-    expect(page.get_by_text("Removing 90.0%", exact=False)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Removing 90.0 %", exact=False)).to_be_visible(timeout=PATIENCE)
     page.get_by_role("link", name="Sensitivity").click()
-    expect(page.get_by_text("the accuracy at 90% sparsity", exact=False)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("the accuracy at sparsity 0.9 lies", exact=False)).to_be_visible(timeout=PATIENCE)
     assert "sparsity=0.9" in page.url

@@ -24,6 +24,7 @@ CHANGES = {
     "solver": "primal",
     "model": "digits-mlp",
     "weights_hash": "0" * 64,
+    "data_hash": "1" * 64,
     "exclude": ("fc1",),
     "sample_indices": (1, 2, 3),
     "held_out": 5,

@@ -214,8 +214,48 @@ def test_replaced_weights_file_is_another_source(tmp_path):
         workspace.resolve(config)
     save_file({name: 2 * tensor for name, tensor in state.items()}, str(path))
     assert workspace.resolve(config).weights_hash != first.weights_hash
-    with pytest.raises(InputError, match=f"made with weights {first.weights_hash[:12]}"):
+    with pytest.raises(InputError, match=f"made with {first.weights_hash[:12]}"):
         Workspace().resolve(first)
+
+
+def test_a_config_of_other_weights_or_data_is_refused_even_when_they_are_kept():
+    """The hashes are compared on every call, not only when the files are first read."""
+    workspace = Workspace()
+    workspace.problem(MLP)
+    for name in ("weights_hash", "data_hash"):
+        with pytest.raises(InputError, match=f"{name.replace('_', ' ')}: the config was made with 000000000000"):
+            workspace.resolve(MLP.replace(**{name: "0" * 64}))
+
+
+def test_other_data_is_another_result(tmp_path, mnist_root):
+    """Two folders of MNIST with different labels never share a result."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in (mnist_root / "MNIST" / "raw").glob("*-ubyte"):
+        content = bytearray(path.read_bytes())
+        if path.name.endswith("idx1-ubyte"):
+            content[8:] = bytes((label + 1) % 10 for label in content[8:])
+        (raw / path.name).write_bytes(content)
+    workspace = Workspace()
+    config = PruneConfig(method="magnitude", num_samples=10, held_out=100, data_dir=str(mnist_root))
+    other = config.replace(data_dir=str(tmp_path))
+    found = workspace.loss_change(config).measured_held_out, workspace.loss_change(other).measured_held_out
+    assert workspace.resolve(config).key != workspace.resolve(other).key
+    assert found[1] == Workspace().loss_change(other).measured_held_out != found[0]
+
+
+def test_what_is_missing():
+    """Gradients and inverse are asked for only where a setting needs them and they are not kept."""
+    workspace = Workspace()
+    diagonal = MLP.replace(method="diagonal-fisher", update=None)
+    assert workspace.missing(MLP.replace(method="magnitude", update=None)) == (False, False)
+    assert workspace.missing(diagonal) == (True, False)
+    assert workspace.missing(MLP) == (True, True)
+    workspace.outcome(diagonal)
+    assert workspace.missing(diagonal) == (False, False)
+    assert workspace.missing(MLP) == (False, True)
+    workspace.outcome(MLP)
+    assert workspace.missing(MLP) == (False, False)
 
 
 def test_memory_budget():

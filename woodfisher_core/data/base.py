@@ -1,8 +1,10 @@
 """What a data set is here: two splits of raw images held compactly, normalised only where they are used."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -64,6 +66,16 @@ class DataSet:
     train: Split
     test: Split
     classes: tuple[str, ...]
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex sha256 over every image and label of both splits: what names the data in a run's config."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.test):
+            digest.update(f"{tuple(split.images.shape)}|{split.scale}|{split.mean}|{split.std}|".encode())
+            digest.update(split.images.contiguous().numpy())
+            digest.update(split.targets.contiguous().numpy())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

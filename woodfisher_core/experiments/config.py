@@ -22,7 +22,8 @@ _PLACES = frozenset({"data_dir", "weights"})
 class PruneConfig(PruneOptions):
     """A one-shot pruning run.
 
-    ``weights`` is a path or ``"shipped"``, ``weights_hash`` the sha256 of the tensors it held (filled in by the run);
+    ``weights`` is a path or ``"shipped"``; ``weights_hash`` and ``data_hash`` are the sha256 of the tensors and of the images
+    it ran on (filled in by the run; where they are given, other weights or data are refused);
     ``sample_indices`` are training-set indices, or None for the first of the seed's order; ``held_out`` is the number of
     other training samples on which the loss change is predicted and measured.
     """
@@ -32,6 +33,7 @@ class PruneConfig(PruneOptions):
     data_dir: str | None = None
     weights: str = SHIPPED
     weights_hash: str = ""
+    data_hash: str = ""
     exclude: tuple[str, ...] = ()
     sample_indices: tuple[int, ...] | None = None
     held_out: int = 1000

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from woodfisher_core.checkpoints import load_into, load_state, state_hash
 from woodfisher_core.data import DataSet, Samples, find_root, get_dataset
-from woodfisher_core.errors import InputError
 from woodfisher_core.evaluation import Evaluation, evaluate
 from woodfisher_core.experiments.config import SHIPPED, PruneConfig
 from woodfisher_core.models import get_model
@@ -54,15 +53,10 @@ def load_problem(config: PruneConfig) -> Problem:
     path = spec.weights_file if config.weights == SHIPPED else config.weights
     state = load_state(path)
     load_into(model, state, str(path))
-    digest = state_hash(state)
-    if config.weights_hash and config.weights_hash != digest:
-        raise InputError(
-            f"weights: the config was made with weights {config.weights_hash[:12]}…, the file {path} holds {digest[:12]}…."
-        )
     dataset = data_spec.load(find_root(data_spec, config.data_dir))
     model = model.to(device).eval().requires_grad_(False)
     parameters = PrunableParameters.from_model(model, config.exclude)
     test = dataset.test.samples().to(device)
     dense = evaluate(model, test.batches(EVALUATION_BATCH))
     weights = parameters.flatten(model.state_dict())
-    return Problem(model, parameters, weights, digest, dataset, test, dense, device)
+    return Problem(model, parameters, weights, state_hash(state), dataset, test, dense, device)

@@ -30,6 +30,7 @@ def to_json(report: RunReport, memory_at_start: int) -> dict[str, object]:
             "fisher_samples": change.measured_fisher_samples,
             "held_out": change.measured_held_out,
         },
+        "num_held_out": change.num_held_out,
         "seconds": {phase: report.seconds.get(phase, 0.0) for phase in PHASES},
         "peak_memory_bytes": max(0, memory.peak_resident_bytes() - memory_at_start),
         "config": report.config.to_dict(),

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from woodfisher_core import memory
-from woodfisher_core.data import Samples
+from woodfisher_core.data import Samples, find_root, get_dataset
+from woodfisher_core.errors import InputError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments.cache import ByteCache
 from woodfisher_core.experiments.config import SHIPPED, PruneConfig
@@ -54,6 +55,7 @@ class LossChange:
     damping_penalty: float | None
     measured_fisher_samples: float
     measured_held_out: float | None
+    num_held_out: int
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,20 @@ class Workspace:
         return self.cache.get(("problem", *_source(config)), lambda: load_problem(config), lambda p: p.nbytes)
 
     def resolve(self, config: PruneConfig) -> PruneConfig:
-        """``config`` with the device chosen and the weights' hash filled in; its key then names the result."""
+        """``config`` with the device chosen and the hashes of weights and data filled in; its key then names the result."""
         problem = self.problem(config)
         choose_samples(
             len(problem.dataset.train), config.num_samples * config.mini_batch, config.seed, _indices(config)
         )
-        return config.replace(weights_hash=problem.weights_hash, device=str(problem.device))
+        found = {"weights_hash": problem.weights_hash, "data_hash": problem.dataset.hash}
+        for name, digest in found.items():
+            wanted = getattr(config, name)
+            if wanted and wanted != digest:
+                raise InputError(
+                    f"{name.replace('_', ' ')}: the config was made with {wanted[:12]}…, what is here is {digest[:12]}…. "
+                    "Use the same file, or clear the field."
+                )
+        return config.replace(**found, device=str(problem.device))
 
     def blocks(self, config: PruneConfig) -> Blocks:
         """The Fisher's blocks."""
@@ -142,7 +152,7 @@ class Workspace:
         problem = self.problem(config)
         watch = watch or Stopwatch(problem.device)
         fisher = _fisher_key(config)
-        inverse = (*fisher, config.damping, config.solver)
+        inverse = (*fisher, config.damping)
         needs = get_method(config.method).needs
         keys = {
             "fisher": fisher,
@@ -156,7 +166,7 @@ class Workspace:
             if isinstance(value, Tensor):
                 return value.nbytes
             # A Fisher keeps its rows alive even when their own entry leaves: counted twice rather than not at all.
-            return solver_bytes + (value.rows.nbytes if isinstance(value, EmpiricalFisher) else 0)
+            return value.rows.nbytes + solver_bytes if isinstance(value, EmpiricalFisher) else value.nbytes
 
         def make_fisher() -> EmpiricalFisher:
             rows = self.rows(config, watch, progress)
@@ -172,10 +182,19 @@ class Workspace:
             store=lambda name, make: self.cache.get((name, *keys[name]), make, size),
         )
 
-    def ready(self, config: PruneConfig) -> bool:
-        """Whether the gradients and the inverse of ``config`` are kept, so that showing it is quick."""
+    def missing(self, config: PruneConfig) -> tuple[bool, bool]:
+        """Whether (gradients, inverse) that ``config`` needs are still to be made; what is kept costs nothing."""
         config = self.resolve(config)
-        return not config.uses_gradients or self.cache.peek(("fisher", *_fisher_key(config))) is not None
+        if not config.uses_gradients:
+            return False, False
+        rows = self.cache.peek(("rows", *_rows_key(config)))
+        fisher = self.cache.peek(("fisher", *_fisher_key(config)))
+        made = fisher is not None and fisher.is_prepared(config.solver)
+        return rows is None or len(rows) < config.num_samples, config.uses_inverse and not made
+
+    def has_curve(self, config: PruneConfig, sparsities: Sequence[float]) -> bool:
+        """Whether :meth:`curve` is kept."""
+        return self.cache.peek(_curve_key(self.resolve(config), sparsities)) is not None
 
     def outcome(self, config: PruneConfig, watch: Stopwatch | None = None, progress: Progress | None = None) -> Outcome:
         """Mask, weights and saliency of one run."""
@@ -213,13 +232,14 @@ class Workspace:
                     progress("curve", len(points), len(sparsities))
             return tuple(points)
 
-        key = ("curve", *_result_key(config.replace(sparsity=0.0)), tuple(sparsities))
-        return self.cache.get(key, make, lambda points: 200 * len(points))
+        return self.cache.get(_curve_key(config, sparsities), make, lambda points: 200 * len(points))
 
     def loss_change(self, config: PruneConfig) -> LossChange:
         """Predicted and measured loss change of one run."""
         config = self.resolve(config)
-        return self.cache.get(("loss change", config.key), lambda: self._loss_change(config), lambda _: 200)
+        return self.cache.get(
+            ("loss change", *_source(config), config.key), lambda: self._loss_change(config), lambda _: 200
+        )
 
     def report(self, config: PruneConfig, progress: Progress | None = None) -> RunReport:
         """One run from start to end, timed."""
@@ -251,9 +271,9 @@ class Workspace:
             inside = quadratic_terms([self.context(config).fisher().rows], step, blocks, config.mini_batch)
             if len(held_out):
                 outside = quadratic_terms(self._held_out_rows(config, len(used), held_out), step, blocks)
-            if Need.INVERSE in get_method(config.method).needs or config.update is not Update.NONE:
+            if config.uses_inverse or config.update is Update.JOINT:
                 penalty = 0.5 * config.damping * float(step.double().square().sum())
-        return LossChange(inside, outside, penalty, measured(used), measured(held_out))
+        return LossChange(inside, outside, penalty, measured(used), measured(held_out), len(held_out))
 
     def _held_out_rows(self, config: PruneConfig, used: int, indices: np.ndarray) -> Iterable[Tensor]:
         """Single-sample gradient rows of the held-out samples."""
@@ -277,7 +297,8 @@ def _source(config: PruneConfig) -> tuple:
     else:
         path = Path(config.weights)
         stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else str(path)
-    return (config.model, stamp, config.data_dir, config.exclude, str(resolve_device(config.device)))
+    root = find_root(get_dataset(config.dataset), config.data_dir)
+    return (config.model, stamp, root, config.exclude, str(resolve_device(config.device)))
 
 
 def _rows_key(config: PruneConfig) -> tuple:
@@ -287,7 +308,7 @@ def _rows_key(config: PruneConfig) -> tuple:
 
 def _fisher_key(config: PruneConfig) -> tuple:
     """What a Fisher depends on."""
-    return (*_rows_key(config), config.num_samples, config.block_size)
+    return (*_rows_key(config), config.num_samples, config.block_size, config.solver)
 
 
 def _result_key(config: PruneConfig) -> tuple:
@@ -295,9 +316,13 @@ def _result_key(config: PruneConfig) -> tuple:
     read = (config.method, config.sparsity, config.scope, config.update, config.update_scale)
     if not config.uses_gradients:
         return (*_source(config), *read)
-    if Need.INVERSE in get_method(config.method).needs or config.update is not Update.NONE:
-        return (*_fisher_key(config), config.damping, config.solver, *read)
+    if config.uses_inverse or config.update is Update.JOINT:
+        return (*_fisher_key(config), config.damping, *read)
     return (*_fisher_key(config.replace(block_size=BLOCK_LAYER)), *read)
+
+
+def _curve_key(config: PruneConfig, sparsities: Sequence[float]) -> tuple:
+    return ("curve", *_result_key(config.replace(sparsity=0.0)), tuple(sparsities))
 
 
 def _indices(config: PruneConfig) -> np.ndarray | None:

@@ -51,6 +51,10 @@ class DualFactor:
     def __init__(self, group: Group, factor: Tensor, damping: float):
         self.group, self.factor, self.damping = group, factor, damping
 
+    @property
+    def nbytes(self) -> int:
+        return self.factor.nbytes
+
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (count, B)."""
         identity = torch.eye(self.group.num_rows, dtype=COMPUTE, device=self.factor.device)

@@ -108,7 +108,7 @@ def groups_of(rows: Tensor, blocks: Blocks, active: Tensor) -> list[Group]:
     groups, first = [], 0
     for run in blocks.runs:
         counts = active[run.slice].view(run.count, run.size).sum(1)
-        shrunk = ((counts < num_rows) & (counts < run.size) & (run.size > num_rows)).tolist()
+        shrunk = ((counts < num_rows) & (run.size > num_rows)).tolist()
         batch = max(1, CHUNK_BYTES // (8 * run.size * max(num_rows, min(run.size, num_rows))))
         index = 0
         while index < run.count:

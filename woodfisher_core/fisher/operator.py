@@ -70,6 +70,10 @@ class EmpiricalFisher:
         if solver not in self._prepared:
             self._prepared[solver] = [self.solver_of(group, solver)(group) for group in self.groups]
 
+    def is_prepared(self, solver: Solver) -> bool:
+        """Whether :meth:`prepare` has been done for ``solver``."""
+        return solver in self._prepared
+
     def inverse(self, damping: float, solver: Solver = Solver.AUTO) -> "InverseFisher":
         """F⁻¹ at ``damping`` λ > 0."""
         _check_damping(damping)
@@ -97,6 +101,11 @@ class InverseFisher:
 
     def __init__(self, fisher: EmpiricalFisher, damping: float, factors: list):
         self.fisher, self.damping, self._factors = fisher, damping, factors
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held beyond the Fisher's own: the factors made for this damping."""
+        return sum(factor.nbytes for factor in self._factors)
 
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (d,)."""

@@ -32,6 +32,10 @@ class PrimalFactor:
         self.group, self.factor, self.damping = group, factor, damping
         self.curvature = covariance.diagonal(dim1=-2, dim2=-1)
 
+    @property
+    def nbytes(self) -> int:
+        return self.factor.nbytes
+
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (count, B)."""
         inverse = torch.cholesky_inverse(self.factor).diagonal(dim1=-2, dim2=-1)

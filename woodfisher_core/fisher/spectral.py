@@ -55,6 +55,10 @@ class SpectralFactor:
         self.spectral, self.damping = spectral, damping
         self.shift = spectral.group.num_rows * damping
 
+    @property
+    def nbytes(self) -> int:
+        return 0  # everything is the spectrum's
+
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (count, B)."""
         s = self.spectral
