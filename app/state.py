@@ -64,7 +64,6 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
 
     ``only`` fixes the method; its own control and the one that compares methods are then left out.
     """
-    st.query_params["v"] = LINK_VERSION
     with st.sidebar:
         st.subheader("Network")
         model = st.selectbox(
@@ -196,6 +195,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             help="Where the arithmetic runs; auto takes a CUDA GPU where there is one.",
             **_bound("device"),
         )
+    st.query_params["v"] = LINK_VERSION
     config = PruneConfig(
         model=model,
         method=method,
