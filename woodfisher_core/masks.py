@@ -52,29 +52,34 @@ def kept_count(total: int, sparsity: float) -> int:
     return max(0, math.ceil(total * (1.0 - sparsity)) - 1)
 
 
-def select(saliency: Tensor, sparsity: float, scope: Scope, parameters: PrunableParameters) -> Mask:
-    """The mask that keeps the most salient weights of the network, or of each layer.
+def select(saliency: Tensor, sparsities: Sequence[float], scope: Scope, parameters: PrunableParameters) -> list[Mask]:
+    """The masks that keep the most salient weights of the network, or of each layer, one a sparsity; one sort for all.
 
     Raises:
-        InputError: sparsity outside [0, 1).
+        InputError: a sparsity outside [0, 1).
         NumericalError: the saliency holds NaN.
     """
-    check_sparsity(sparsity)
+    for sparsity in sparsities:
+        check_sparsity(sparsity)
     if torch.isnan(saliency).any():
         raise NumericalError(f"saliency: {int(torch.isnan(saliency).sum())} values are NaN. Use a larger damping.")
     ranges: Sequence[slice] = [slice(0, len(saliency))]
     if scope is Scope.LAYER:
         ranges = [layer.slice for layer in parameters.layers]
+    orders = [saliency[part].argsort(descending=True, stable=True) for part in ranges]
+    return [_mask(saliency, sparsity, ranges, orders) for sparsity in sparsities]
+
+
+def _mask(saliency: Tensor, sparsity: float, ranges: Sequence[slice], orders: Sequence[Tensor]) -> Mask:
     keep = torch.zeros(len(saliency), dtype=torch.bool, device=saliency.device)
     thresholds, ties = [], 0
-    for part in ranges:
+    for part, order in zip(ranges, orders, strict=True):
         values = saliency[part]
         count = kept_count(len(values), sparsity)
         if count == len(values):
             keep[part] = True
             thresholds.append(-math.inf)
             continue
-        order = values.argsort(descending=True, stable=True)
         keep[part.start + order[:count]] = True
         threshold = values[order[count]]  # the largest value that goes
         same = int((values == threshold).sum())

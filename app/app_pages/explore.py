@@ -50,11 +50,10 @@ def page() -> None:
     problem = space.problem(config)
     outcome = space.outcome(config, progress=progress)
     pruned = space.evaluation(config)
-    results, curves = {}, {config.method: space.curve(config, CURVE_SPARSITIES, progress)}
+    results = {}
     for name in rivals:
         try:
             results[name] = space.evaluation(view.beside(name))
-            curves[name] = space.curve(view.beside(name), CURVE_SPARSITIES, progress)
         except NumericalError as error:
             st.warning(f"{get_method(name).label} is left out: {error}", icon=":material/warning:")
     write_notes(notes, space, view, outcome)
@@ -66,11 +65,7 @@ def page() -> None:
             st.warning(f"Nothing is left of {', '.join(empty)}: no signal passes there.", icon=":material/warning:")
 
     grid = st.grid(2, min_column_width=440)
-    ordered = {name: curves[name] for name in view.compared if name in curves}
-    table = tables.curve_table(ordered, len(problem.test), {name: view.label(name) for name in ordered})
-    with grid.cell():
-        current = (config.method, outcome.mask.sparsity, pruned.accuracy)
-        show(charts.accuracy_curve(table, problem.dense.accuracy, current), curve_sentence(table, problem), "accuracy")
+    curves_cell = grid.cell()  # filled after what is quicker
     with grid.cell():
         show(charts.layer_sparsity(layers, outcome.mask.sparsity), layer_sentence(layers, config), "layers")
     with grid.cell():
@@ -78,6 +73,12 @@ def page() -> None:
         thresholds = tables.thresholds_by_layer(problem.parameters, outcome.mask)
         figure = charts.saliency_histograms(bins, thresholds, get_method(config.method).unit)
         show(figure, saliency_sentence(problem, config, outcome), "saliency")
+    with curves_cell:
+        drawn = [name for name in view.compared if name == config.method or name in results]
+        curves = {name: space.curve(view.beside(name), CURVE_SPARSITIES, progress) for name in drawn}
+        table = tables.curve_table(curves, len(problem.test), {name: view.label(name) for name in drawn})
+        current = (config.method, outcome.mask.sparsity, pruned.accuracy)
+        show(charts.accuracy_curve(table, problem.dense.accuracy, current), curve_sentence(table, problem), "accuracy")
     with grid.cell():
         change = space.loss_change(config)
         changes = tables.loss_table(change)

@@ -13,7 +13,8 @@ from woodfisher_core.models import get_model
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.pruning import resolve_device
 
-EVALUATION_BATCH = 2000
+# Bytes of inputs evaluated at once: all of MNIST's test set (31 MB), a part of larger images.
+EVALUATION_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Problem:
     def evaluate(self, weights: Tensor | None, samples: Samples) -> Evaluation:
         """Result on ``samples`` with the flat ``weights`` (None: the dense ones)."""
         overrides = None if weights is None else self.parameters.unflatten(weights)
-        return evaluate(self.model, samples.batches(EVALUATION_BATCH), overrides)
+        return evaluate(self.model, samples.batches(_batch_size(samples)), overrides)
 
     def train_samples(self, indices) -> Samples:
         """Training samples on the network's device."""
@@ -57,6 +58,10 @@ def load_problem(config: PruneConfig) -> Problem:
     model = model.to(device).eval().requires_grad_(False)
     parameters = PrunableParameters.from_model(model, config.exclude)
     test = dataset.test.samples().to(device)
-    dense = evaluate(model, test.batches(EVALUATION_BATCH))
+    dense = evaluate(model, test.batches(_batch_size(test)))
     weights = parameters.flatten(model.state_dict())
     return Problem(model, parameters, weights, state_hash(state), dataset, test, dense, device)
+
+
+def _batch_size(samples: Samples) -> int:
+    return max(1, EVALUATION_BYTES // max(1, samples.inputs[:1].nbytes))

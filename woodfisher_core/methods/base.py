@@ -56,7 +56,7 @@ class Outcome:
 def score_mask_update(context: Context, sparsities: Sequence[float]) -> Iterator[Outcome]:
     """The stock composition: statistic → mask → compensation of the survivors; any mask goes with any update."""
     saliency = context.saliency()
-    masks = [select(saliency, sparsity, context.scope, context.parameters) for sparsity in sparsities]
+    masks = select(saliency, sparsities, context.scope, context.parameters)
     keeps = [mask.keep for mask in masks]
     if context.update is Update.NONE:
         weights = (updates.none(context.weights, keep) for keep in keeps)
