@@ -65,7 +65,7 @@ def headline(
         magnitude = rivals.get("magnitude")
         if magnitude is not None:
             st.metric(
-                "Gain over magnitude",
+                "Over magnitude",
                 f"{pruned.accuracy - magnitude.accuracy:+.2f}",
                 f"it has {percent(magnitude.accuracy)}",
                 delta_color="off",

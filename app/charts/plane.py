@@ -170,7 +170,7 @@ def damping_frames(bins: pd.DataFrame, points: pd.DataFrame, unit: str) -> go.Fi
             {
                 "active": start,
                 "steps": steps,
-                "currentvalue": {"prefix": "", "font": {"size": 15, "color": BLUE}},
+                "currentvalue": {"prefix": "", "font": {"size": 15}},
                 "pad": {"t": 56},
                 "ticklen": 0,
                 "font": {
