@@ -24,7 +24,7 @@ from woodfisher_core.errors import NumericalError, WoodFisherError
 from woodfisher_core.experiments import tables
 from woodfisher_core.methods import get_method
 
-CURVE_SPARSITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99)
+CURVE_SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 SHOWN_EXAMPLES = 12
 
 
