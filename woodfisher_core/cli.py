@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,8 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status (0, or 2 after an error said in one line on standard error)."""
     memory_at_start = memory.resident_bytes()
     options = build_parser().parse_args(arguments)
+    return exit_status(lambda: options.run(options, memory_at_start))
+
+
+def exit_status(action: Callable[[], int]) -> int:
+    """What ``action`` returns, or 2 after an error of this package said in one line on standard error."""
     try:
-        return options.run(options, memory_at_start)
+        return action()
     except WoodFisherError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -1,7 +1,5 @@
 """The Explore page through Streamlit's own test runner: every control works, and errors are said kindly."""
 
-from pathlib import Path
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -11,24 +9,7 @@ from woodfisher_core.experiments import Workspace
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import Labels, Scope, Update
 
-MAIN = Path(__file__).parents[2] / "app" / "main.py"
 CHARTS = 6
-
-
-@pytest.fixture(autouse=True)
-def _fresh_workspace():
-    """Each test starts from an empty cache."""
-    workspace.clear()
-    yield
-    workspace.clear()
-
-
-def open_page(**query: str) -> AppTest:
-    """The app, opened by a link with these settings."""
-    page = AppTest.from_file(MAIN, default_timeout=120)
-    for name, value in query.items():
-        page.query_params[name] = value
-    return page.run()
 
 
 def check_fine(page: AppTest) -> AppTest:
@@ -50,18 +31,18 @@ def metric(page: AppTest, label: str) -> str:
     return next(m.value for m in page.metric if m.label == label)
 
 
-def test_default_view_needs_no_download_and_no_click(monkeypatch, tmp_path):
+def test_default_view_needs_no_download_and_no_click(opened, monkeypatch, tmp_path):
     """The first view opens offline, with the embedded network, and says what happened in a sentence."""
     monkeypatch.delenv("WOODFISHER_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    page = check_fine(open_page())
+    page = check_fine(opened())
     assert "80.0 %" in headline(page)
     assert "2,720 weights" in headline(page)
     assert "WoodFisher" in headline(page)
 
 
-def test_sparsity_changes_the_result():
-    page = open_page()
+def test_sparsity_changes_the_result(opened):
+    page = opened()
     before = metric(page, "Accuracy"), metric(page, "Weights kept")
     page.slider(key="sparsity").set_value(0.95).run()
     check_fine(page)
@@ -71,8 +52,8 @@ def test_sparsity_changes_the_result():
 
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("update", [u.value for u in Update])
-def test_any_mask_with_any_update(method, update):
-    check_fine(open_page(method=method, update=update, samples="100"))
+def test_any_mask_with_any_update(opened, method, update):
+    check_fine(opened(method=method, update=update, samples="100"))
 
 
 @pytest.mark.parametrize(
@@ -94,9 +75,9 @@ def test_any_mask_with_any_update(method, update):
         ("scale", "0.5"),
     ],
 )
-def test_every_control_works_from_a_link(name, value):
+def test_every_control_works_from_a_link(opened, name, value):
     """A link with one setting changed opens that setting."""
-    page = check_fine(open_page(**{name: value}))
+    page = check_fine(opened(**{name: value}))
     command = page.get("code")[0].value
     flag = {"block": "--block-size", "samples": "--num-samples", "scale": "--update-scale"}.get(name, f"--{name}")
     written = {"1e-8": "1e-08", "1e0": "1"}.get(value, value)
@@ -104,40 +85,40 @@ def test_every_control_works_from_a_link(name, value):
 
 
 @pytest.mark.parametrize("query", [{"sparsity": "7"}, {"damping": "zero"}, {"model": "../../etc"}, {"seed": "-1"}])
-def test_a_broken_link_opens_the_default(query):
-    page = check_fine(open_page(**query))
+def test_a_broken_link_opens_the_default(opened, query):
+    page = check_fine(opened(**query))
     assert "80.0 %" in headline(page)
 
 
-def test_work_that_takes_long_asks_first(monkeypatch):
+def test_work_that_takes_long_asks_first(opened, monkeypatch):
     """With the patience set to nothing, the cost is shown and nothing runs until the click."""
     monkeypatch.setattr(app.asking, "ASK_SECONDS", 0.0)
-    page = open_page()
+    page = opened()
     assert "of memory on this machine" in page.info[0].value
     assert not page.get("plotly_chart")
     page.button[0].click().run()
     check_fine(page)
 
 
-def test_a_budget_too_small_is_said_without_a_traceback(monkeypatch):
+def test_a_budget_too_small_is_said_without_a_traceback(opened, monkeypatch):
     workspace().memory_budget = 1000
-    page = open_page()
+    page = opened()
     assert not page.exception
     assert "the budget is 1000 B" in page.error[0].value or "the budget is 1.0 KiB" in page.error[0].value
 
 
-def test_missing_data_says_what_to_do(monkeypatch, tmp_path):
+def test_missing_data_says_what_to_do(opened, monkeypatch, tmp_path):
     monkeypatch.delenv("WOODFISHER_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    page = open_page(model="mlpnet")
+    page = opened(model="mlpnet")
     assert not page.exception
     assert "python -m woodfisher_core data download mnist" in page.info[0].value + page.expander[0].markdown[0].value
     assert "Download MNIST" in page.button[0].label
 
 
-def test_two_users_do_not_disturb_each_other():
+def test_two_users_do_not_disturb_each_other(opened):
     """One process, one cache, two sessions: each sees its own setting."""
-    first, second = open_page(sparsity="0.5"), open_page(sparsity="0.9")
+    first, second = opened(sparsity="0.5"), opened(sparsity="0.9")
     kept = metric(first, "Weights kept"), metric(second, "Weights kept")
     assert kept[0] != kept[1]
     first.run()

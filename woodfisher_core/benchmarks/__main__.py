@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from woodfisher_core.benchmarks import published, speed, table
-from woodfisher_core.errors import InputError, WoodFisherError
+from woodfisher_core.cli import exit_status
+from woodfisher_core.errors import InputError
 from woodfisher_core.experiments.config import SHIPPED
 
 GIB = 1 << 30
@@ -17,21 +18,19 @@ GIB = 1 << 30
 def main(arguments: list[str] | None = None) -> int:
     """Runs one benchmark; returns the exit status (0, or 2 after an error said in one line on standard error)."""
     options = build_parser().parse_args(arguments)
-    try:
-        if options.threads is not None:
-            if options.threads < 1:
-                raise InputError(f"threads: expected at least 1, got {options.threads}.")
-            torch.set_num_threads(options.threads)
-        result, text = options.run(options)
-        print(text, flush=True)
-        if options.json:
-            _write(options.json, result)
-        return 0
-    except WoodFisherError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-    return 2
+    return exit_status(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.threads is not None:
+        if options.threads < 1:
+            raise InputError(f"threads: expected at least 1, got {options.threads}.")
+        torch.set_num_threads(options.threads)
+    result, text = options.run(options)
+    print(text, flush=True)
+    if options.json:
+        _write(options.json, result)
+    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:

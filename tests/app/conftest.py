@@ -1,0 +1,31 @@
+"""The app through Streamlit's own test runner, each test from an empty cache."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.shared import workspace
+
+MAIN = Path(__file__).parents[2] / "app" / "main.py"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_workspace():
+    workspace.clear()
+    yield
+    workspace.clear()
+
+
+@pytest.fixture
+def opened() -> Callable[..., AppTest]:
+    """``opened(page_file, **settings)``: the app, opened by a link with these settings."""
+
+    def open_app(page_file: str | None = None, **query: str) -> AppTest:
+        page = AppTest.from_file(MAIN, default_timeout=180)
+        for name, value in query.items():
+            page.query_params[name] = value
+        return (page.switch_page(page_file) if page_file else page).run()
+
+    return open_app
