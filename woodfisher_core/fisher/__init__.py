@@ -3,5 +3,15 @@
 from woodfisher_core.fisher.blocks import Blocks
 from woodfisher_core.fisher.operator import EmpiricalFisher, InverseFisher
 from woodfisher_core.fisher.recursion import recursive_inverse
+from woodfisher_core.fisher.streamed import Source, Span, StreamedFisher, cut
 
-__all__ = ["Blocks", "EmpiricalFisher", "InverseFisher", "recursive_inverse"]
+__all__ = [
+    "Blocks",
+    "EmpiricalFisher",
+    "InverseFisher",
+    "Source",
+    "Span",
+    "StreamedFisher",
+    "cut",
+    "recursive_inverse",
+]

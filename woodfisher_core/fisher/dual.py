@@ -2,28 +2,29 @@
 
 F⁻¹ = (1/λ) [I − Gᵀ(NλI + K)⁻¹G],  K = GGᵀ,  L Lᵀ = NλI + K,  Z = L⁻¹G  ⇒  diag F⁻¹ = (1 − Σ_n Z_nj²)/λ.
 
-K and its factor are float64. Z is multiplied out in float32 where a bound on the rounding allows it, weight by weight, and
-in float64 elsewhere: ‖δz_j‖ ≲ ε·‖L⁻¹‖·‖g_j‖ ≤ ε·√(F_jj/λ), held against the 1 − Σ_n Z_nj² it enters.
+Factors are float64. K and Z are multiplied out in float32 where the bound of ``precision`` allows it, else in float64: K as a
+whole, Z weight by weight. Which it is depends on G and λ alone, never on what was asked before.
 """
+
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from woodfisher_core.errors import NumericalError
 from woodfisher_core.fisher.groups import (
-    CHUNK_BYTES,
     COMPUTE,
     FACTOR_LIMIT,
     Group,
     check_condition,
     check_diagonal,
     cholesky,
+    lower_tiles,
 )
+from woodfisher_core.fisher.precision import SINGLE, TOLERANCE, SingleBound, single_helps
 
-# Relative error allowed to float32 in diag F⁻¹, and a safety factor (about 4) over the rounding bound above.
-SINGLE_TOLERANCE = 5e-5
-SINGLE_ROUNDING = 4 * torch.finfo(torch.float32).eps
-# Rows of the triangular L⁻¹ multiplied at a time: of each tile only what lies on or left of the diagonal.
-TILE = 256
+# Rows of Z squared and summed in Z's own precision before they enter a float64 sum.
+SUMMED_ROWS = 256
 
 
 class Dual:
@@ -31,68 +32,107 @@ class Dual:
 
     def __init__(self, group: Group):
         self.group = group
-        self.gram = group.gram()
+        self.precisions = (SINGLE, COMPUTE) if single_helps(group) else (COMPUTE,)
+        self._grams: dict[torch.dtype, Tensor] = {}
+        self.gram(self.precisions[0])
 
     @property
     def nbytes(self) -> int:
-        return self.gram.nbytes
+        return sum(gram.nbytes for gram in self._grams.values())
+
+    def gram(self, precision: torch.dtype) -> Tensor:
+        """K (count, N, N) float64, from products in ``precision``."""
+        if precision not in self._grams:
+            self._grams[precision] = self.group.gram(precision)
+        return self._grams[precision]
 
     def at(self, damping: float) -> "DualFactor":
-        traces = self.gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+        traces = self.gram(self.precisions[0]).diagonal(dim1=-2, dim2=-1).sum(-1)
         check_condition(traces / (self.group.num_rows * damping), FACTOR_LIMIT, self.group, damping)
-        shifted = self.gram.clone()
-        shifted.diagonal(dim1=-2, dim2=-1).add_(self.group.num_rows * damping)
-        return DualFactor(self.group, cholesky(shifted, self.group, damping), damping)
+        return DualFactor(self, damping)
 
 
 class DualFactor:
     """The inverse of a group's blocks at one damping."""
 
-    def __init__(self, group: Group, factor: Tensor, damping: float):
-        self.group, self.factor, self.damping = group, factor, damping
+    def __init__(self, dual: Dual, damping: float):
+        self.dual, self.group, self.damping = dual, dual.group, damping
 
     @property
     def nbytes(self) -> int:
-        return self.factor.nbytes
+        count, num_rows, size = self.group.rows.shape
+        return 8 * count * (num_rows**2 + size)
 
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (count, B)."""
-        identity = torch.eye(self.group.num_rows, dtype=COMPUTE, device=self.factor.device)
-        inverse = torch.linalg.solve_triangular(self.factor, identity.expand_as(self.factor), upper=False)
-        single = inverse.to(torch.float32)
-        count, num_rows, size = self.group.rows.shape
-        width = max(1, CHUNK_BYTES // (4 * count * num_rows))
-        parts = []
-        for start in range(0, size, width):
-            part = self.group.rows[:, :, start : start + width]
-            curvature = part.square().mean(1).to(COMPUTE)
-            rest = self._unexplained(part, curvature, inverse, single)
-            parts.append(check_diagonal(rest / self.damping, curvature, self.group, self.damping))
-        return torch.cat(parts, dim=1)
+        return self._solved[1]
 
     def apply(self, x: Tensor) -> Tensor:
         """F⁻¹x, (count, B, k)."""
-        inner = torch.cholesky_solve(self.group.project(x), self.factor)
+        inner = torch.cholesky_solve(self.group.project(x), self._solved[0])
         return (x - self.group.lift(inner)) / self.damping
 
-    def _unexplained(self, part: Tensor, curvature: Tensor, inverse: Tensor, single: Tensor) -> Tensor:
-        """1 − Σ_n Z_nj² of the columns ``part`` (count, N, c), (count, c) float64."""
-        if part.dtype is not torch.float32:
-            return 1.0 - _leverage(inverse, part.to(COMPUTE))
-        rounding = SINGLE_ROUNDING * (1.0 + (curvature / self.damping).sqrt())
-        if (rounding > SINGLE_TOLERANCE).all():
-            return 1.0 - _leverage(inverse, part.to(COMPUTE))
-        rest = 1.0 - _leverage(single, part)
-        again = (rounding > SINGLE_TOLERANCE * rest).any(0).nonzero().squeeze(1)
-        if len(again):
-            rest[:, again] = 1.0 - _leverage(inverse, part[:, :, again].to(COMPUTE))
-        return rest
+    @cached_property
+    def _solved(self) -> tuple[Tensor, Tensor]:
+        """The factor of NλI + K, and diag F⁻¹ from it."""
+        for precision in self.dual.precisions:
+            gram = self.dual.gram(precision)
+            shifted = gram.clone()
+            shifted.diagonal(dim1=-2, dim2=-1).add_(self.group.num_rows * self.damping)
+            try:
+                factor = cholesky(shifted, self.group, self.damping)
+            except NumericalError:
+                if precision is COMPUTE:
+                    raise
+                continue
+            diagonal = self._diagonal(factor, gram, precision)
+            if diagonal is not None:
+                return factor, diagonal
+        raise AssertionError("float64 is always accepted or raises")
+
+    def _diagonal(self, factor: Tensor, gram: Tensor, precision: torch.dtype) -> Tensor | None:
+        """diag F⁻¹ (count, B), or None where a Gram matrix of this precision is not good enough for it."""
+        identity = torch.eye(self.group.num_rows, dtype=COMPUTE, device=factor.device)
+        inverse = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
+        bound = single = None
+        if SINGLE in self.dual.precisions:
+            bound = SingleBound(inverse * gram.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(1))
+            single = inverse.to(SINGLE)
+        buffer: list[Tensor] = []
+        parts = []
+        for _, part in self.group.chunks(COMPUTE if single is None else SINGLE):
+            if single is None:
+                leverage = _leverage(inverse, part, buffer)
+            else:
+                leverage = _leverage(single, part, buffer)
+                allowed = TOLERANCE
+                if precision is SINGLE:
+                    lost = bound.gram(leverage)
+                    if (lost > TOLERANCE).any():
+                        return None
+                    allowed = TOLERANCE - lost
+                again = (bound.product(leverage) > allowed).any(0).nonzero().squeeze(1)
+                if len(again):
+                    leverage[:, again] = _leverage(inverse, part[:, :, again].to(COMPUTE), [])
+            curvature = torch.linalg.vecdot(part, part, dim=1).to(COMPUTE) / self.group.num_rows
+            parts.append(check_diagonal((1.0 - leverage) / self.damping, curvature, self.group, self.damping))
+        return torch.cat(parts, dim=1)
 
 
-def _leverage(inverse: Tensor, part: Tensor) -> Tensor:
-    """Σ_n (L⁻¹G)_nj², (count, c) float64, from L⁻¹ (count, N, N) and columns (count, N, c) of one dtype."""
-    total = part.new_zeros(part.shape[0], part.shape[2], dtype=COMPUTE)
-    for start in range(0, part.shape[1], TILE):
-        stop = start + TILE
-        total += (inverse[:, start:stop, :stop] @ part[:, :stop]).square_().sum(1)
+def _leverage(inverse: Tensor, part: Tensor, buffer: list[Tensor]) -> Tensor:
+    """Σ_n (L⁻¹G)_nj², (count, c) float64, from L⁻¹ (count, N, N) and columns (count, N, c) of one dtype.
+
+    ``buffer`` keeps the room for Z from one call to the next: fresh memory costs as much as the sum.
+    """
+    num_rows, width = part.shape[1:]
+    if not buffer or buffer[0].shape[2] < width:
+        buffer[:] = [part.new_empty(part.shape)]
+    product = buffer[0][:, :, :width]
+    # The diagonal tiles come first: they write where the others add.
+    for rows, columns in sorted(lower_tiles(num_rows), key=lambda tile: tile[0] != tile[1]):
+        product[:, rows].baddbmm_(inverse[:, rows, columns], part[:, columns], beta=0 if rows == columns else 1)
+    total = product.new_zeros(part.shape[0], width, dtype=COMPUTE)
+    for start in range(0, num_rows, SUMMED_ROWS):
+        some = product[:, start : start + SUMMED_ROWS]
+        total += torch.linalg.vecdot(some, some, dim=1)
     return total

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from woodfisher_core.errors import NumericalError
-from woodfisher_core.fisher.blocks import Blocks
+from woodfisher_core.fisher.blocks import Blocks, Run
 
 COMPUTE = torch.float64
 # Bytes of one float64 chunk of gradients, and of the float64 blocks factored in one batched call: small enough to stay in
 # cache and in the allocator's reach (64 MB chunks took a fifth longer), but never fewer columns than make a good product.
 CHUNK_BYTES = 1 << 24
 CHUNK_COLUMNS = 512
-# Rows of K multiplied out at a time, at least; of a tile's row only what lies on or left of the diagonal.
-GRAM_TILE = 256
+# Bytes of a chunk that enters a Gram matrix: its result is N×N whatever the width, so wider is better.
+GRAM_BYTES = 1 << 26
+# Sides of the diagonal tiles a lower triangle is cut into: smaller wastes less above the diagonal, but multiplies slower.
+TILE = 128
 # Relative slack in the bounds 1/F_jj ≤ [F⁻¹]_jj ≤ 1/λ before a result counts as numerically wrong.
 BOUND_SLACK = 1e-3
 # Largest trace(F)/λ, a bound on the condition number of F, up to which the solvers keep diag F⁻¹ to 1e-4 in float64
@@ -58,28 +60,43 @@ class Group:
         """Writes (count, B, k) into the flat (d, k)."""
         out[self.columns] = values.reshape(-1, out.shape[1])
 
-    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """(columns, rows of these columns in float64 (count, N, c)), chunk by chunk."""
-        width = max(CHUNK_COLUMNS, CHUNK_BYTES // (8 * self.rows.shape[0] * self.num_rows))
-        for start in range(0, self.size, width):
-            picked = slice(start, start + width)
-            yield picked, self.rows[:, :, picked].to(COMPUTE)
+    def parts(self) -> Iterator[tuple[int, Tensor]]:
+        """(first column, rows of consecutive columns as stored (count, N, c)): all at once where G is in memory."""
+        if isinstance(self.rows, Tensor):
+            yield 0, self.rows
+        else:
+            yield from self.rows.parts()
+
+    def chunks(self, dtype: torch.dtype = COMPUTE, nbytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """(columns, rows of these columns in ``dtype`` (count, N, c)), about ``nbytes`` at a time."""
+        width = max(CHUNK_COLUMNS, nbytes // (dtype.itemsize * self.rows.shape[0] * self.num_rows))
+        for first, rows in self.parts():
+            for start in range(0, rows.shape[2], width):
+                part = rows[:, :, start : start + width].to(dtype)
+                yield slice(first + start, first + start + part.shape[2]), part
+
+    def columns_at(self, columns: Tensor) -> Tensor:
+        """Rows (count, N, k) of the given columns, in rising order, as stored."""
+        found = []
+        for first, rows in self.parts():
+            here = columns[(columns >= first) & (columns < first + rows.shape[2])]
+            found.append(rows.index_select(2, here - first))
+        return found[0] if len(found) == 1 else torch.cat(found, dim=2)
+
+    def curvature(self) -> Tensor:
+        """diag (1/N) GᵀG of each block, (count, B) float64."""
+        return torch.cat([torch.linalg.vecdot(part, part, dim=1) for _, part in self.chunks()], dim=1) / self.num_rows
 
     def traces(self) -> Tensor:
         """trace (1/N) GᵀG of each block, (count,) float64."""
-        return sum(part.square().sum((1, 2)) for _, part in self.chunks()) / self.num_rows
+        return self.curvature().sum(1)
 
-    def gram(self) -> Tensor:
-        """K = G Gᵀ of each block, (count, N, N) float64; its upper tiles are copies of the lower ones."""
-        total = self.rows.new_zeros(self.rows.shape[0], self.num_rows, self.num_rows, dtype=COMPUTE)
-        step = max(GRAM_TILE, -(-self.num_rows // 8))
-        tiles = [slice(start, start + step) for start in range(0, self.num_rows, step)]
-        for _, part in self.chunks():
-            for tile in tiles:
-                total[:, tile, : tile.stop].baddbmm_(part[:, tile], part[:, : tile.stop].mT)
-        for tile in tiles:
-            total[:, : tile.start, tile] = total[:, tile, : tile.start].mT
-        return total
+    def gram(self, precision: torch.dtype = COMPUTE) -> Tensor:
+        """K = G Gᵀ of each block, (count, N, N) float64, from products of chunks in ``precision``."""
+        total = torch.zeros(self.rows.shape[0], self.num_rows, self.num_rows, dtype=COMPUTE, device=self.rows.device)
+        for _, part in self.chunks(precision, GRAM_BYTES):
+            add_lower_gram(total, part)
+        return mirrored(total)
 
     def covariance(self) -> Tensor:
         """GᵀG of each block, (count, B, B) float64."""
@@ -98,23 +115,23 @@ class Group:
         return torch.cat([part.mT @ y for _, part in self.chunks()], dim=1)
 
 
-def groups_of(rows: Tensor, blocks: Blocks, active: Tensor) -> list[Group]:
+def groups_of(rows: Tensor, blocks: Blocks, first: int = 0) -> list[Group]:
     """Cuts G (N, d) into groups. Columns outside every group carry no gradient at all: there F is exactly λI.
 
-    A block with more weights than samples, but fewer *active* weights (``active`` (d,) bool: some gradient is not zero)
-    than samples, is reduced to its active columns, which moves it to the primal side where nothing cancels.
+    A block with more weights than samples, but fewer *active* weights (some gradient is not zero) than samples, is reduced
+    to its active columns, which moves it to the primal side where nothing cancels. ``first`` numbers the first block.
     """
     num_rows = rows.shape[0]
-    groups, first = [], 0
+    groups = []
     for run in blocks.runs:
-        counts = active[run.slice].view(run.count, run.size).sum(1)
-        shrunk = ((counts < num_rows) & (run.size > num_rows)).tolist()
+        shrunk = _few_active(rows, run) if run.size > num_rows else [False] * run.count
         batch = max(1, CHUNK_BYTES // (8 * run.size * max(num_rows, min(run.size, num_rows))))
         index = 0
         while index < run.count:
             start = run.offset + index * run.size
             if shrunk[index]:
-                columns = start + active[start : start + run.size].nonzero().squeeze(1)
+                own = rows[:, start : start + run.size]
+                columns = start + _active(own).nonzero().squeeze(1)
                 if len(columns):
                     groups.append(Group(rows[:, columns].unsqueeze(0), columns, first + index))
                 index += 1
@@ -128,6 +145,52 @@ def groups_of(rows: Tensor, blocks: Blocks, active: Tensor) -> list[Group]:
             index = stop
         first += run.count
     return groups
+
+
+def _active(rows: Tensor) -> Tensor:
+    """(c,) bool, True where some entry of the column of ``rows`` (n, c) is not zero."""
+    # Column extremes, not comparisons: no temporary of the size of the rows.
+    return torch.maximum(rows.amax(0), -rows.amin(0)) > 0
+
+
+def _few_active(rows: Tensor, run: Run) -> list[bool]:
+    """For each block of ``run``, whether fewer of its columns than G has rows are active; a few rows usually settle it."""
+    num_rows, own = rows.shape[0], rows[:, run.slice]
+    active = torch.zeros(own.shape[1], dtype=torch.bool, device=rows.device)
+    few = torch.ones(run.count, dtype=torch.bool, device=rows.device)
+    start, step = 0, 8
+    while start < num_rows and bool(few.any()):
+        active |= _active(own[start : start + step])
+        few = active.view(run.count, run.size).sum(1) < num_rows
+        start, step = start + step, 4 * step
+    return few.tolist()
+
+
+def lower_tiles(size: int, start: int = 0) -> list[tuple[slice, slice]]:
+    """(rows, columns) of rectangles that cover the lower triangle of a ``size``×``size`` matrix: halves of halves."""
+    stop = start + size
+    if size <= TILE:
+        return [(slice(start, stop), slice(start, stop))]
+    half = (size + 1) // 2
+    below = (slice(start + half, stop), slice(start, start + half))
+    return [below, *lower_tiles(half, start), *lower_tiles(size - half, start + half)]
+
+
+def add_lower_gram(total: Tensor, part: Tensor) -> None:
+    """Adds the lower tiles of P Pᵀ, P (count, N, c), to ``total`` (count, N, N) float64."""
+    for rows, columns in lower_tiles(part.shape[1]):
+        if part.dtype is COMPUTE:
+            total[:, rows, columns].baddbmm_(part[:, rows], part[:, columns].mT)
+        else:
+            total[:, rows, columns] += torch.bmm(part[:, rows], part[:, columns].mT)
+
+
+def mirrored(total: Tensor) -> Tensor:
+    """``total`` with its upper tiles made copies of the lower ones."""
+    for rows, columns in lower_tiles(total.shape[1]):
+        if rows != columns:
+            total[:, columns, rows] = total[:, rows, columns].mT
+    return total
 
 
 def cholesky(matrices: Tensor, group: Group, damping: float) -> Tensor:

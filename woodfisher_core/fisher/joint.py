@@ -10,7 +10,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import FACTOR_LIMIT, Group, check_condition, cholesky
+from woodfisher_core.fisher.groups import COMPUTE, FACTOR_LIMIT, Group, check_condition, cholesky
+
+# Bytes of Gram matrices grown together in one pass over G.
+HELD_BYTES = 1 << 28
 
 
 def joint_steps(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
@@ -54,40 +57,54 @@ def _by_masked_gram(group: Group, pruned: Tensor, keep: Tensor, damping: float) 
 def _by_growing_gram(block: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
     """N < B, one large block: dual while more than N weights survive, else primal on the survivors alone."""
     targets = block.project(pruned)
-    inner = torch.zeros_like(targets)
+    ascending = keep.sum(0).argsort().tolist()
+    few = [level for level in ascending if int(keep[:, level].sum()) <= block.num_rows]
+    many = [level for level in ascending if level not in few]
     steps = torch.zeros_like(pruned)
-    wide = []
-    for level, columns, gram in _levels(block, keep):
-        target = targets[:, :, level : level + 1]
-        if gram is not None:
-            inner[:, :, level : level + 1] = _dual_solve(gram, target, block, damping)
-            wide.append(level)
-        elif len(columns):
-            part = Group(block.rows[:, :, columns], columns, block.first_block)
+    for level in few:
+        columns = keep[:, level].nonzero().squeeze(1)
+        if len(columns):
+            part = Group(block.columns_at(columns), columns, block.first_block)
             survivors = part.covariance() / part.num_rows
             survivors.diagonal(dim1=-2, dim2=-1).add_(damping)
             factor = cholesky(survivors, part, damping)
+            target = targets[:, :, level : level + 1]
             steps[:, columns, level : level + 1] = torch.cholesky_solve(part.lift(target) / part.num_rows, factor)
-    if wide:
-        steps[:, :, wide] = block.lift(inner[:, :, wide]) * keep[:, wide]
+    if many:
+        inner = torch.empty(1, block.num_rows, len(many), dtype=targets.dtype, device=targets.device)
+        for place, (level, gram) in enumerate(_growing_grams(block, keep, many)):
+            inner[:, :, place : place + 1] = _dual_solve(gram, targets[:, :, level : level + 1], block, damping)
+        steps[:, :, many] = block.lift(inner) * keep[:, many]
     return steps
 
 
-def _levels(block: Group, keep: Tensor) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-    """(level, survivors' columns, their Gram matrix or None where at most N survive), sparsest mask first."""
-    gram, inside = None, None
-    for level in keep.sum(0).argsort().tolist():
-        stays = keep[:, level]
-        columns = stays.nonzero().squeeze(1)
-        if len(columns) <= block.num_rows:
-            yield level, columns, None
-            continue
-        nested = gram is not None and not (inside & ~stays).any()
-        new = (stays & ~inside).nonzero().squeeze(1) if nested else columns
-        added = block if len(new) == block.size else Group(block.rows[:, :, new], new, block.first_block)
-        gram = gram + added.gram() if nested else added.gram()
-        inside = stays
-        yield level, columns, gram
+def _growing_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """(level, G_S G_Sᵀ of its survivors), masks with fewer survivors first; G is read once for as many as fit."""
+    together = max(1, HELD_BYTES // (8 * block.num_rows**2))
+    total = inside = None
+    for first in range(0, len(levels), together):
+        some = levels[first : first + together]
+        added, starts = [], []
+        for level in some:
+            stays = keep[:, level]
+            nested = inside is not None and not bool((inside & ~stays).any())
+            added.append(stays & ~inside if nested else stays)
+            starts.append(not nested)
+            inside = stays
+        grown = [torch.zeros(1, block.num_rows, block.num_rows, dtype=COMPUTE, device=keep.device) for _ in some]
+        for start, rows in block.parts():
+            for own, new in zip(grown, added, strict=True):
+                own += _gram_of(rows, new[start : start + rows.shape[2]], block)
+        for level, own, fresh in zip(some, grown, starts, strict=True):
+            total = own if fresh else own.add_(total)
+            yield level, total
+
+
+def _gram_of(rows: Tensor, picked: Tensor, block: Group) -> Tensor:
+    """Gram matrix (1, N, N) of the ``picked`` (c,) bool columns of ``rows`` (1, N, c)."""
+    columns = picked.nonzero().squeeze(1)
+    chosen = rows if len(columns) == rows.shape[2] else rows.index_select(2, columns)
+    return Group(chosen, columns, block.first_block).gram()
 
 
 def _dual_solve(gram: Tensor, target: Tensor, group: Group, damping: float) -> Tensor:

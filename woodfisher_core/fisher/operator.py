@@ -5,8 +5,9 @@ Alistarh 2020, eq. 7). No B×B matrix is formed where N < B.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,30 +21,38 @@ from woodfisher_core.fisher.primal import Primal
 from woodfisher_core.fisher.spectral import Spectral
 from woodfisher_core.options import Solver
 
+if TYPE_CHECKING:
+    from woodfisher_core.fisher.streamed import Window
+
 
 class EmpiricalFisher:
     """Gradient rows G (N, d) cut into ``blocks``; makes inverses at any damping and keeps what they share.
 
     Args:
-        rows: (N, d) gradients, never changed; float32 or float64, on any device.
+        rows: (N, d) gradients, never changed; bfloat16, float32 or float64, on any device. Or one wide block of them that is
+            read in parts.
         blocks: Partition of the d columns.
+        first_block: Number of the first of them, for messages.
     """
 
-    def __init__(self, rows: Tensor, blocks: Blocks):
-        if rows.ndim != 2 or rows.shape[0] < 1:
-            raise InputError(f"gradients: expected a matrix (N, d) with N at least 1, got shape {tuple(rows.shape)}.")
-        if rows.shape[1] != blocks.dim:
-            raise InputError(f"gradients: expected {blocks.dim} columns for these blocks, got {rows.shape[1]}.")
+    def __init__(self, rows: "Tensor | Window", blocks: Blocks, first_block: int = 0):
         self.rows, self.blocks = rows, blocks
-        # Column maxima, not comparisons: no temporary of G's size.
-        self.active = torch.maximum(rows.amax(0), -rows.amin(0)) > 0
-        self.groups = groups_of(rows, blocks, self.active)
+        if isinstance(rows, Tensor):
+            if rows.ndim != 2 or rows.shape[0] < 1:
+                raise InputError(
+                    f"gradients: expected a matrix (N, d) with N at least 1, got shape {tuple(rows.shape)}."
+                )
+            if rows.shape[1] != blocks.dim:
+                raise InputError(f"gradients: expected {blocks.dim} columns for these blocks, got {rows.shape[1]}.")
+            self.groups = groups_of(rows, blocks, first_block)
+        else:
+            self.groups = [Group(rows, slice(0, blocks.dim), first_block)]
         self._prepared: dict[Solver, list] = {}
 
     @property
     def num_rows(self) -> int:
         """N."""
-        return self.rows.shape[0]
+        return self.rows.shape[-2]
 
     @property
     def nbytes(self) -> int:
@@ -54,8 +63,10 @@ class EmpiricalFisher:
     @cached_property
     def diagonal(self) -> Tensor:
         """diag (1/N) GᵀG, without damping, (d,) float64."""
-        parts = [part.to(COMPUTE).square().mean(0) for part in self.rows.split(_column_width(self.num_rows), dim=1)]
-        return torch.cat(parts)
+        out = torch.zeros(self.blocks.dim, 1, dtype=COMPUTE, device=self.rows.device)
+        for group in self.groups:
+            group.put(out, group.curvature().unsqueeze(-1))
+        return out.squeeze(1)
 
     def solver_of(self, group: Group, solver: Solver) -> type:
         """The class that handles ``group`` under the user's choice ``solver``."""
@@ -76,9 +87,30 @@ class EmpiricalFisher:
 
     def inverse(self, damping: float, solver: Solver = Solver.AUTO) -> "InverseFisher":
         """F⁻¹ at ``damping`` λ > 0."""
-        _check_damping(damping)
+        check_damping(damping)
         self.prepare(solver)
         return InverseFisher(self, damping, [prepared.at(damping) for prepared in self._prepared[solver]])
+
+    def diagonals(self, dampings: Sequence[float], solver: Solver = Solver.AUTO) -> Tensor:
+        """diag F⁻¹ at every damping, (k, d) float64; with the spectral solver all of them cost one matrix product."""
+        for damping in dampings:
+            check_damping(damping)
+        self.prepare(solver)
+        inverses = torch.tensor(dampings, dtype=COMPUTE, device=self.rows.device).reciprocal()
+        out = inverses.expand(self.blocks.dim, -1).contiguous()
+        for group, prepared in zip(self.groups, self._prepared[solver], strict=True):
+            if isinstance(prepared, Spectral):
+                found = prepared.diagonals(dampings)
+            else:
+                found = torch.stack([prepared.at(damping).diagonal() for damping in dampings])
+            group.put(out, found.permute(1, 2, 0))
+        return out.T
+
+    def projections(self, x: Tensor) -> Iterator[Tensor]:
+        """G_b x_b of the blocks b, (count, N) float64 of some blocks at a time; blocks without any gradient are left out."""
+        flat = x.to(COMPUTE).unsqueeze(1)
+        for group in self.groups:
+            yield group.project(group.take(flat)).squeeze(2)
 
     def joint_steps(self, weights: Tensor, keeps: Sequence[Tensor], damping: float) -> Tensor:
         """Exact joint OBS steps (k, d) float64, one for each of k masks (d,): everything outside it goes at once.
@@ -86,7 +118,7 @@ class EmpiricalFisher:
         δ_P = −w_P and δ_S = F_SS⁻¹ F_SP w_P, the minimiser of ½δᵀFδ under δ_P = −w_P, within each block. Masks that
         nest, as those of one score do, cost little more than one.
         """
-        _check_damping(damping)
+        check_damping(damping)
         keep = torch.stack(list(keeps), dim=1)
         pruned = torch.where(keep, 0.0, weights.to(COMPUTE).unsqueeze(1))
         steps = -pruned
@@ -109,7 +141,7 @@ class InverseFisher:
 
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (d,)."""
-        out = self.fisher.rows.new_full((self.fisher.blocks.dim, 1), 1.0 / self.damping, dtype=COMPUTE)
+        out = torch.full((self.fisher.blocks.dim, 1), 1.0 / self.damping, dtype=COMPUTE, device=self.fisher.rows.device)
         for group, factor in zip(self.fisher.groups, self._factors, strict=True):
             group.put(out, factor.diagonal().unsqueeze(-1))
         return out.squeeze(1)
@@ -123,11 +155,7 @@ class InverseFisher:
         return out.view(x.shape)
 
 
-def _check_damping(damping: float) -> None:
+def check_damping(damping: float) -> None:
+    """Raises an InputError unless λ is positive and finite."""
     if not (math.isfinite(damping) and damping > 0):
         raise InputError(f"damping: expected a positive number, got {damping}. A usual value is 1e-3.")
-
-
-def _column_width(num_rows: int) -> int:
-    """Columns whose float64 copy stays in cache."""
-    return max(1, (1 << 21) // (8 * num_rows))

@@ -4,77 +4,156 @@ N < B: K = U diag(σ) Uᵀ, V = diag(σ)^{-1/2} Uᵀ G, Q = V∘V and
     diag F⁻¹(λ) = (1/λ) [(1 − Σ_k Q_kj) + Σ_k Q_kj · Nλ/(σ_k + Nλ)],
 the sum over σ_k above max(N, B)·eps·σ_1 only (dead units and repeated samples leave zeros).
 N ≥ B: GᵀG = W diag(σ) Wᵀ and diag F⁻¹(λ) = Σ_k W_jk² · N/(σ_k + Nλ), where nothing cancels.
+
+K and V come from float32 products where the bound of ``precision`` allows it at the damping asked for, else from float64.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from woodfisher_core.fisher.groups import COMPUTE, SPECTRUM_LIMIT, Group, check_condition, check_diagonal
+from woodfisher_core.fisher.precision import SINGLE, TOLERANCE, SingleBound, single_helps
 
 
 class Spectral:
-    """Eigenvalues, and the squared singular vectors Q as float32 (all terms are positive, so float32 loses nothing)."""
+    """The spectra of a group's blocks in one precision or, where small dampings ask for it, in both."""
 
     def __init__(self, group: Group):
         self.group = group
         self.dual = group.num_rows < group.size
-        values, self.vectors = torch.linalg.eigh(group.gram() if self.dual else group.covariance())
+        self.precisions = (SINGLE, COMPUTE) if self.dual and single_helps(group) else (COMPUTE,)
+        self._spectra: dict[torch.dtype, DualSpectrum | PrimalSpectrum] = {}
+        # Smallest damping at which float32 was found good enough, largest at which not: the bound is monotone in λ.
+        self._good, self._bad = float("inf"), 0.0
+        self._spectrum(self.precisions[0])
+
+    @property
+    def nbytes(self) -> int:
+        return sum(spectrum.nbytes for spectrum in self._spectra.values())
+
+    def at(self, damping: float) -> "SpectralFactor":
+        traces = self._spectrum(self.precisions[0]).values.sum(-1)
+        check_condition(traces / (self.group.num_rows * damping), SPECTRUM_LIMIT, self.group, damping)
+        return SpectralFactor(self, damping)
+
+    def for_damping(self, damping: float) -> "DualSpectrum | PrimalSpectrum":
+        """The spectrum good enough at λ = ``damping``."""
+        first = self._spectrum(self.precisions[0])
+        if self.precisions[0] is COMPUTE or damping >= self._good:
+            return first
+        if damping > self._bad:
+            if first.error(damping) <= TOLERANCE:
+                self._good = damping
+                return first
+            self._bad = damping
+        return self._spectrum(COMPUTE)
+
+    def diagonals(self, dampings: Sequence[float]) -> Tensor:
+        """diag F⁻¹ at every damping, (k, count, B) float64: one matrix product for all that share a spectrum."""
+        for damping in dampings:
+            self.at(damping)
+        of = [self.for_damping(damping) for damping in dampings]
+        count, _, size = self.group.rows.shape
+        out = torch.empty(len(dampings), count, size, dtype=COMPUTE, device=self.group.rows.device)
+        for spectrum in dict.fromkeys(of):
+            mine = [i for i, owner in enumerate(of) if owner is spectrum]
+            found = spectrum.diagonals([dampings[i] for i in mine])
+            for i, diagonal in zip(mine, found.unbind(1), strict=True):
+                out[i] = check_diagonal(diagonal, spectrum.curvature, self.group, dampings[i])
+        return out
+
+    def _spectrum(self, precision: torch.dtype) -> "DualSpectrum | PrimalSpectrum":
+        if precision not in self._spectra:
+            make = DualSpectrum if self.dual else PrimalSpectrum
+            self._spectra[precision] = make(self.group, precision)
+        return self._spectra[precision]
+
+
+class DualSpectrum:
+    """Eigenvalues of K, and the squared singular vectors Q as float32 (all terms are positive: float32 loses nothing)."""
+
+    def __init__(self, group: Group, precision: torch.dtype):
+        self.group = group
+        gram = group.gram(precision)
+        self.norms = gram.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt()
+        values, self.vectors = torch.linalg.eigh(gram)
         self.values = values.clamp_(min=0.0)
-        if not self.dual:
-            self.curvature = torch.cat([part.square().mean(1) for _, part in group.chunks()], dim=1)
-            return
         cutoff = max(group.num_rows, group.size) * torch.finfo(COMPUTE).eps * self.values[:, -1:]
-        kept = self.values > cutoff
-        scale = torch.where(kept, self.values, torch.inf).rsqrt()
-        projector = self.vectors.mT * scale.unsqueeze(-1)
-        self.squares = torch.empty_like(group.rows, memory_format=torch.contiguous_format)
+        scale = torch.where(self.values > cutoff, self.values, torch.inf).rsqrt()
+        projector = (self.vectors.mT * scale.unsqueeze(-1)).to(precision)
+        self.squares = torch.empty(group.rows.shape, dtype=SINGLE, device=gram.device)
         outside, curvature = [], []
-        for picked, part in group.chunks():
-            curvature.append(part.square().mean(1))
-            squared = (projector @ part).square_()
-            outside.append(1.0 - squared.sum(1))
-            self.squares[:, :, picked] = squared
+        for picked, part in group.chunks(precision):
+            curvature.append(torch.linalg.vecdot(part, part, dim=1).to(COMPUTE) / group.num_rows)
+            if precision is SINGLE:
+                squared = torch.bmm(projector, part, out=self.squares[:, :, picked]).square_()
+                outside.append(1.0 - squared.sum(1, dtype=COMPUTE))
+            else:
+                squared = (projector @ part).square_()
+                outside.append(1.0 - squared.sum(1))
+                self.squares[:, :, picked] = squared
         # Not clamped at zero: rounding in V near the cutoff enters here and in Q with opposite signs and must cancel.
         self.outside, self.curvature = torch.cat(outside, dim=1), torch.cat(curvature, dim=1)
 
     @property
     def nbytes(self) -> int:
-        held = [self.values, self.vectors, self.curvature]
-        return sum(tensor.nbytes for tensor in held) + (self.squares.nbytes + self.outside.nbytes if self.dual else 0)
+        held = (self.values, self.vectors, self.norms, self.curvature, self.squares, self.outside)
+        return sum(tensor.nbytes for tensor in held)
 
-    def at(self, damping: float) -> "SpectralFactor":
-        traces = self.values.sum(-1)
-        check_condition(traces / (self.group.num_rows * damping), SPECTRUM_LIMIT, self.group, damping)
-        return SpectralFactor(self, damping)
+    def diagonals(self, dampings: Sequence[float]) -> Tensor:
+        """diag F⁻¹, (count, k, B) float64, unchecked."""
+        shifts = self.group.num_rows * torch.tensor(dampings, dtype=COMPUTE, device=self.values.device).unsqueeze(1)
+        shrink = (shifts / (self.values.unsqueeze(1) + shifts)).to(SINGLE)
+        inverse = torch.bmm(shrink, self.squares).to(COMPUTE) + self.outside.unsqueeze(1)
+        return inverse.mul_(self.group.num_rows / shifts)
+
+    def error(self, damping: float) -> float:
+        """The bound on the relative error of diag F⁻¹ where everything here came from float32 products."""
+        shift = self.group.num_rows * damping
+        bound = SingleBound((self.values + shift).rsqrt().unsqueeze(-1) * self.vectors.mT * self.norms.unsqueeze(1))
+        leverage = (1.0 - damping * self.diagonals([damping])[:, 0]).clamp_(min=0.0)
+        return float((bound.gram(leverage) + bound.product(leverage)).max())
+
+
+class PrimalSpectrum:
+    """Eigenvalues and eigenvectors of GᵀG."""
+
+    def __init__(self, group: Group, precision: torch.dtype):
+        self.group = group
+        values, self.vectors = torch.linalg.eigh(group.covariance())
+        self.values = values.clamp_(min=0.0)
+        self.curvature = group.curvature()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (self.values, self.vectors, self.curvature))
+
+    def diagonals(self, dampings: Sequence[float]) -> Tensor:
+        """diag F⁻¹, (count, k, B) float64, unchecked."""
+        shifts = self.group.num_rows * torch.tensor(dampings, dtype=COMPUTE, device=self.values.device).unsqueeze(1)
+        gain = self.group.num_rows / (self.values.unsqueeze(1) + shifts)
+        return gain @ self.vectors.square().mT
 
 
 class SpectralFactor:
     """The inverse of a group's blocks at one damping."""
 
+    nbytes = 0  # everything is the spectrum's
+
     def __init__(self, spectral: Spectral, damping: float):
         self.spectral, self.damping = spectral, damping
-        self.shift = spectral.group.num_rows * damping
-
-    @property
-    def nbytes(self) -> int:
-        return 0  # everything is the spectrum's
 
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (count, B)."""
-        s = self.spectral
-        if s.dual:
-            shrink = (self.shift / (s.values + self.shift)).to(s.squares.dtype)
-            inverse = (s.outside + (shrink.unsqueeze(1) @ s.squares).squeeze(1)) / self.damping
-        else:
-            gain = s.group.num_rows / (s.values + self.shift)
-            inverse = (s.vectors.square() @ gain.unsqueeze(-1)).squeeze(-1)
-        return check_diagonal(inverse, s.curvature, s.group, self.damping)
+        return self.spectral.diagonals([self.damping])[0]
 
     def apply(self, x: Tensor) -> Tensor:
         """F⁻¹x, (count, B, k)."""
-        s = self.spectral
-        gain = 1.0 / (s.values + self.shift).unsqueeze(-1)
-        if not s.dual:
-            return s.group.num_rows * (s.vectors @ (gain * (s.vectors.mT @ x)))
-        inner = s.vectors @ (gain * (s.vectors.mT @ s.group.project(x)))
-        return (x - s.group.lift(inner)) / self.damping
+        group, spectrum = self.spectral.group, self.spectral.for_damping(self.damping)
+        gain = 1.0 / (spectrum.values + group.num_rows * self.damping).unsqueeze(-1)
+        if not self.spectral.dual:
+            return group.num_rows * (spectrum.vectors @ (gain * (spectrum.vectors.mT @ x)))
+        inner = spectrum.vectors @ (gain * (spectrum.vectors.mT @ group.project(x)))
+        return (x - group.lift(inner)) / self.damping
