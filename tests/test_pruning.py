@@ -7,9 +7,10 @@ import pytest
 import torch
 from cases import CASES, batch, network
 from oracle import dense_inverse, independent_step, norm_error
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from woodfisher_core.errors import InputError, MemoryBudgetError
+from woodfisher_core.errors import InputError, MemoryBudgetError, NumericalError
 from woodfisher_core.evaluation import evaluate
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.methods import METHODS
@@ -166,7 +167,7 @@ def test_times_and_progress_are_reported():
     """Seconds by phase, and the rows done on the way."""
     done = []
     result = run("mlp", progress=done.append)
-    assert set(result.seconds) == {"gradients", "inverse", "score", "update"}
+    assert set(result.seconds) == {"plan", "gradients", "inverse", "score", "update", "prediction"}
     assert all(value >= 0 for value in result.seconds.values())
     assert done[-1] == 30
 
@@ -189,7 +190,7 @@ def test_bad_requests():
         broken[0].weight[0, 0] = float("nan")
     with pytest.raises(InputError, match="prunable weights hold NaN or infinite values"):
         prune(broken, [batch("mlp", 30)], num_samples=30, device="cpu")
-    with pytest.raises(MemoryBudgetError, match="30 gradients of 125 weights need"):
+    with pytest.raises(MemoryBudgetError, match=r"budget of 1\.0 KiB is too small even for one block"):
         run("mlp", memory_budget=1000)
     with pytest.raises(TypeError, match="dampening"):
         PruneOptions(dampening=1.0)
@@ -235,3 +236,68 @@ def test_numpy_numbers_are_numbers():
     data = [(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1]))]
     counted = prune(torch.nn.Linear(3, 2), data, num_samples=np.int64(4), sparsity=0.5)
     assert counted.mask.kept == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("update", [Update.INDEPENDENT, Update.JOINT], ids=str)
+def test_relative_damping_is_a_multiple_of_the_mean_curvature(kind, update):
+    """λ = r · mean_j (1/N) Σ_n G_nj², over all prunable weights: the same run as with that λ given itself."""
+    options = {"sparsity": 0.6, "update": update, "block_size": 20}
+    first = run(kind, **options)
+    rows = gradient_matrix(network(kind), first.parameters, [batch(kind, 30)], 30).double()
+    for ratio in (1e-2, 1.0, 30.0):
+        relative = run(kind, damping=ratio, damping_scale="relative", **options)
+        absolute = run(kind, damping=ratio * float(rows.square().mean()), **options)
+        assert torch.equal(relative.mask.keep, absolute.mask.keep)
+        assert norm_error(relative.saliency, absolute.saliency) <= 1e-9
+        assert norm_error(relative.weights, absolute.weights) <= 1e-6
+        assert norm_error(relative.saliency, run(kind, damping=ratio, **options).saliency) > 1e-3
+
+
+@pytest.mark.parametrize("update", [Update.INDEPENDENT, Update.JOINT], ids=str)
+def test_relative_damping_does_not_see_the_units_of_the_loss(update):
+    """A loss times 8, and with it every gradient, changes neither mask nor weights; under absolute damping it does."""
+
+    def scaled(factor: float, **options):
+        loss = lambda outputs, targets: factor * cross_entropy(outputs, targets)  # noqa: E731 - shorter so
+        return run("mlp", loss=loss, sparsity=0.6, update=update, block_size="network", damping=0.1, **options)
+
+    one, eight = (scaled(factor, damping_scale="relative") for factor in (1.0, 8.0))
+    assert torch.equal(one.mask.keep, eight.mask.keep)
+    assert norm_error(one.weights, eight.weights) <= 1e-6
+    assert norm_error(64 * one.saliency, eight.saliency) <= 1e-6
+    one, eight = (scaled(factor) for factor in (1.0, 8.0))
+    assert not torch.equal(one.mask.keep, eight.mask.keep)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"method": "magnitude", "update": "joint"}, {"method": "magnitude", "update": "independent"}],
+    ids=str,
+)
+def test_relative_damping_needs_some_curvature(options):
+    """Where every gradient is zero there is nothing to take a multiple of; absolute damping still works."""
+    data, flat = [batch("mlp", 5)], lambda outputs, targets: 0.0 * outputs.sum()
+    common = {"num_samples": 5, "loss": flat, "device": "cpu", "sparsity": 0.5, **options}
+    with pytest.raises(NumericalError, match=r"got 5 rows of zeros. Set the damping scale to absolute") as caught:
+        prune(network("mlp"), data, damping_scale="relative", **common)
+    assert "times the mean curvature" not in str(caught.value)
+    assert prune(network("mlp"), data, **common).mask.kept > 0
+
+
+@pytest.mark.parametrize("update", list(Update), ids=str)
+@pytest.mark.parametrize("method", ["woodfisher", "magnitude"])
+def test_an_error_about_a_relative_damping_names_it(method, update):
+    """What is too small is said as λ and as the number that was given, once."""
+    options = {"method": method, "update": update, "damping": 1e-20, "damping_scale": "relative"}
+    if method == "magnitude" and update is Update.NONE:
+        assert run("mlp", **options).mask.kept > 0
+        return
+    with pytest.raises(NumericalError, match="the relative damping 1e-20 times the mean curvature") as caught:
+        run("mlp", **options)
+    assert str(caught.value).count("relative damping") == 1
+
+
+def test_damping_scale_is_checked():
+    with pytest.raises(InputError, match="damping scale: expected one of absolute, relative, got 'huge'"):
+        PruneOptions(damping_scale="huge")

@@ -32,6 +32,11 @@ class Strategy(str, Enum):
     LOOP = "loop"
 
 
+def default_chunk(dim: int, itemsize: int) -> int:
+    """Rows of ``dim`` gradients made together."""
+    return max(1, min(MAX_CHUNK, CHUNK_BYTES // (itemsize * dim)))
+
+
 def gradient_rows(
     model: nn.Module,
     parameters: PrunableParameters,
@@ -75,7 +80,7 @@ def gradient_rows(
     own = dict(network.named_parameters())
     variables = {name: own[name] for name in parameters.names}
     itemsize = next(iter(variables.values())).element_size()
-    chunk = chunk or max(1, min(MAX_CHUNK, CHUNK_BYTES // (itemsize * parameters.num_prunable)))
+    chunk = chunk or default_chunk(parameters.num_prunable, itemsize)
 
     def row_loss(values: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
         value = loss(functional_call(network, values, (inputs,)), targets)
@@ -122,13 +127,17 @@ def gradient_matrix(
     parameters: PrunableParameters,
     batches: Iterable[tuple[Tensor, Tensor]],
     num_rows: int,
+    dtype: torch.dtype | None = None,
     **options,
 ) -> Tensor:
-    """G itself, (num_rows, d); ``options`` as for :func:`gradient_rows`. Refuses another number of rows than promised."""
+    """G itself, (num_rows, d); ``options`` as for :func:`gradient_rows`. Refuses another number of rows than promised.
+
+    ``dtype`` is what G is kept in, the model's own by default; gradients are always computed in the model's.
+    """
     rows, filled = None, 0
     for piece in gradient_rows(model, parameters, batches, **options):
         if rows is None:
-            rows = piece.new_empty(num_rows, parameters.num_prunable)
+            rows = piece.new_empty(num_rows, parameters.num_prunable, dtype=dtype or piece.dtype)
         if filled + len(piece) <= num_rows:
             rows[filled : filled + len(piece)] = piece
         filled += len(piece)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from woodfisher_core.errors import InputError
-from woodfisher_core.fisher import Blocks
+from woodfisher_core.fisher import Blocks, EmpiricalFisher, StreamedFisher
 
 # Bytes of rows converted to float64 at a time.
 CHUNK_BYTES = 1 << 22
@@ -43,3 +43,12 @@ def quadratic_terms(rows: Iterable[Tensor], step: Tensor, blocks: Blocks, mini_b
     if count == 0:
         raise InputError("predicted loss change: expected at least one gradient row, got none.")
     return QuadraticTerms(float(first) / count, 0.5 * mini_batch * float(second) / count)
+
+
+def own_quadratic_terms(fisher: EmpiricalFisher | StreamedFisher, step: Tensor, mini_batch: int = 1) -> QuadraticTerms:
+    """The same on the Fisher's own rows, wherever they are kept."""
+    first = second = 0.0
+    for moved in fisher.projections(step):
+        first += float(moved.sum())
+        second += float(moved.square().sum())
+    return QuadraticTerms(first / fisher.num_rows, 0.5 * mini_batch * second / fisher.num_rows)

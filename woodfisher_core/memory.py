@@ -15,6 +15,10 @@ from woodfisher_core.options import Solver
 DEFAULT_SHARE = 0.7
 
 
+# Flat float64 vectors (d,) alive at once while weights are scored, sorted and updated.
+VECTORS = 10
+
+
 @dataclass(frozen=True)
 class MemoryNeed:
     """Predicted peak bytes of a run: gradient ``rows``, what the ``solver`` holds, and passing ``workspace``."""
@@ -28,8 +32,10 @@ class MemoryNeed:
         return self.rows + self.solver + self.workspace
 
 
-def predict(num_rows: int, blocks: Blocks, solver: Solver = Solver.AUTO, itemsize: int = 4) -> MemoryNeed:
-    """Bytes for ``num_rows`` gradient rows over ``blocks`` (float64 matrices beside ``itemsize``-byte rows)."""
+def predict(
+    num_rows: int, blocks: Blocks, solver: Solver = Solver.AUTO, itemsize: int = 4, vectors: int = VECTORS
+) -> MemoryNeed:
+    """Bytes for ``num_rows`` rows of ``itemsize``-byte gradients over ``blocks``, float64 matrices and flat ``vectors``."""
     held = largest = 0
     for run in blocks.runs:
         dual = solver is Solver.DUAL or (solver is not Solver.PRIMAL and num_rows < run.size)
@@ -40,7 +46,7 @@ def predict(num_rows: int, blocks: Blocks, solver: Solver = Solver.AUTO, itemsiz
             held += run.count * run.size * num_rows * itemsize
     rows = num_rows * blocks.dim * itemsize
     chunk = max(CHUNK_BYTES, 8 * CHUNK_COLUMNS * num_rows)
-    return MemoryNeed(rows, held, min(4 * chunk, 3 * rows) + largest + 8 * 8 * blocks.dim)
+    return MemoryNeed(rows, held, min(4 * chunk, 3 * rows) + largest + vectors * 8 * blocks.dim)
 
 
 def budget(given: int | None, device: torch.device) -> int:

@@ -67,6 +67,24 @@ class Update(Choice):
     )
 
 
+class DampingScale(Choice):
+    """What the damping is a multiple of."""
+
+    ABSOLUTE = (
+        "absolute",
+        "Absolute",
+        "λ itself. What is much or little depends on the network: on how large its gradients are.",
+        r"\lambda",
+    )
+    RELATIVE = (
+        "relative",
+        "Relative to the mean curvature",
+        "A multiple of the mean of the undamped Fisher's diagonal over all prunable weights, so that 1 means as much damping "
+        "as there is curvature, in every network; a loss in other units gives the same masks.",
+        r"\lambda=r\cdot\tfrac1d\sum_j\tfrac1N\sum_n g_{nj}^2",
+    )
+
+
 class Scope(Choice):
     """How far one threshold reaches."""
 
@@ -85,6 +103,45 @@ class Solver(Choice):
         "Spectral",
         "One eigendecomposition serves every damping: a new damping costs one matrix-vector product.",
     )
+
+
+class GradientPrecision(Choice):
+    """What the gradients are kept in between their making and their use; the mathematics is the same."""
+
+    FULL = ("full", "As computed", "In the network's own precision, float32 as a rule.")
+    BFLOAT16 = (
+        "bfloat16",
+        "bfloat16",
+        "Half the memory and disk of float32; each gradient is rounded to 8 significant bits (relative error up to 0.4 %).",
+    )
+
+
+class Axis(Choice):
+    """What a plane varies against the damping. The config's field of that name is :attr:`field`."""
+
+    SAMPLES = (
+        "samples",
+        "Fisher samples N",
+        "From how many images the Fisher is estimated. Mini-batch and block size stay as they are.",
+    )
+    BLOCK = (
+        "block",
+        "Block size B",
+        "Which weights may interact: 1 is the diagonal alone, network one block over everything. The same samples in every "
+        "column.",
+    )
+    MINI_BATCH = (
+        "mini-batch",
+        "Mini-batch m",
+        "How many images are averaged into one gradient row, the paper's shortcut. The number of rows N stays, so N·m images "
+        "are used; the Fisher of averages is about m times smaller, so that the same absolute λ weighs m times more.",
+        r"F=\lambda I+\tfrac1N\sum_n\bar g_n\bar g_n^\top,\quad\bar g_n=\tfrac1m\sum_{i\in\text{batch }n}g_i",
+    )
+
+    @property
+    def field(self) -> str:
+        """The field of a pruning config that varies."""
+        return {Axis.SAMPLES: "num_samples", Axis.BLOCK: "block_size", Axis.MINI_BATCH: "mini_batch"}[self]
 
 
 BLOCK_LAYER = "layer"

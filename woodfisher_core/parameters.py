@@ -14,6 +14,20 @@ from woodfisher_core.errors import InputError
 PRUNABLE_MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+# What to do about a layer of another type.
+NOT_PRUNED = "express them through Linear or Conv layers to prune them."
+
+
+def dense_layers(model: nn.Module) -> list[str]:
+    """``name (Type)`` of the layers whose weight matrices this package does not prune: embeddings, recurrent layers, ..."""
+    found = []
+    for name, module in model.named_modules():
+        own = [p for p in module.parameters(recurse=False) if not isinstance(p, nn.parameter.UninitializedParameter)]
+        if not isinstance(module, PRUNABLE_MODULES) and any(p.ndim >= 2 for p in own):
+            found.append(f"{name or 'the model itself'} ({type(module).__name__})")
+    return found
+
+
 def patterns(exclude: str | Iterable[str]) -> tuple[str, ...]:
     """``exclude`` as a tuple; a single name need not be wrapped."""
     return (exclude,) if isinstance(exclude, str) else tuple(exclude)
@@ -37,8 +51,13 @@ class Layer:
         return prod(self.shape)
 
     @property
+    def end(self) -> int:
+        """The first position after it."""
+        return self.offset + self.numel
+
+    @property
     def slice(self) -> slice:
-        return slice(self.offset, self.offset + self.numel)
+        return slice(self.offset, self.end)
 
     @property
     def module(self) -> str:
@@ -73,6 +92,15 @@ class PrunableParameters:
                     "plain parameter. Make it permanent first (torch.nn.utils.prune.remove or "
                     "parametrize.remove_parametrizations)."
                 )
+            if isinstance(module.weight, nn.parameter.UninitializedParameter):
+                raise InputError(
+                    f"layer {module_name!r}: its size is not known yet. Run one batch through the model first."
+                )
+            if module.weight.dtype not in (torch.float32, torch.float64):
+                raise InputError(
+                    f"layer {module_name!r}: expected float32 or float64 weights, got {module.weight.dtype}. Convert the model "
+                    "first, model.float()."
+                )
             first, *aliases = names_of[id(module.weight)]
             candidates.setdefault(first, (module.weight, type(module).__name__, tuple(aliases)))
 
@@ -95,9 +123,11 @@ class PrunableParameters:
             layers.append(Layer(name, tuple(weight.shape), offset, kind, aliases))
             offset += weight.numel()
         if not layers:
+            others = dense_layers(model)
+            instead = f" Its other weights cannot be pruned: {', '.join(others)}; {NOT_PRUNED}" if others else ""
             raise InputError(
                 "no prunable weights: expected at least one Linear or Conv layer that is not excluded, "
-                f"got {type(model).__name__} with exclude={list(exclude)}."
+                f"got {type(model).__name__} with exclude={list(exclude)}.{instead}"
             )
         return cls(tuple(layers))
 

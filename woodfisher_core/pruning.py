@@ -4,24 +4,36 @@ import copy
 import dataclasses
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from woodfisher_core import memory
-from woodfisher_core.errors import InputError
+from woodfisher_core.building import Fisher, build_fisher
+from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.evaluation import Loss
-from woodfisher_core.fisher import Blocks, EmpiricalFisher, InverseFisher
-from woodfisher_core.gradients import gradient_matrix
-from woodfisher_core.loss_change import QuadraticTerms, quadratic_terms
+from woodfisher_core.fisher import InverseFisher
+from woodfisher_core.loss_change import QuadraticTerms, own_quadratic_terms
 from woodfisher_core.masks import Mask, check_sparsity
 from woodfisher_core.methods import Method, Need, Outcome, get_method
-from woodfisher_core.options import BLOCK_LAYER, Labels, Scope, Solver, Update, parse_block_size
-from woodfisher_core.parameters import PrunableParameters
-from woodfisher_core.sampling import label_uniforms
+from woodfisher_core.options import (
+    BLOCK_LAYER,
+    DampingScale,
+    GradientPrecision,
+    Labels,
+    Scope,
+    Solver,
+    Update,
+    parse_block_size,
+)
+from woodfisher_core.parameters import NOT_PRUNED, PrunableParameters, dense_layers
+from woodfisher_core.planning import Plan, parse_storage
 from woodfisher_core.timing import Stopwatch
 
 
@@ -29,7 +41,8 @@ from woodfisher_core.timing import Stopwatch
 class PruneOptions:
     """Everything about a pruning method that can change its result. Plain strings become their enum; bad values raise.
 
-    ``update`` None means the method's own default.
+    ``update`` None means the method's own default. ``damping`` is λ itself or, with ``damping_scale`` relative, λ over the
+    mean of the undamped Fisher's diagonal.
     """
 
     method: str = "woodfisher"
@@ -38,12 +51,14 @@ class PruneOptions:
     mini_batch: int = 1
     labels: Labels = Labels.TRUE
     damping: float = 1e-3
+    damping_scale: DampingScale = DampingScale.ABSOLUTE
     block_size: int | str = BLOCK_LAYER
     update: Update | None = None
     update_scale: float = 1.0
     scope: Scope = Scope.GLOBAL
     seed: int = 0
     solver: Solver = Solver.AUTO
+    gradient_precision: GradientPrecision = GradientPrecision.FULL
 
     def __post_init__(self):
         method = get_method(self.method)
@@ -51,7 +66,9 @@ class PruneOptions:
         put("sparsity", check_sparsity(self.sparsity))
         put("labels", Labels.parse(self.labels, "labels"))
         put("scope", Scope.parse(self.scope, "scope"))
+        put("damping_scale", DampingScale.parse(self.damping_scale, "damping scale"))
         put("solver", Solver.parse(self.solver, "solver"))
+        put("gradient_precision", GradientPrecision.parse(self.gradient_precision, "gradient precision"))
         put("update", method.default_update if self.update is None else Update.parse(self.update, "update"))
         put("block_size", parse_block_size(self.block_size))
         for name, least in (("num_samples", 1), ("mini_batch", 1), ("seed", 0)):
@@ -80,6 +97,11 @@ class PruneOptions:
         return bool(get_method(self.method).needs) or self.update is not Update.NONE
 
     @property
+    def uses_damping(self) -> bool:
+        """Whether λ can change the result."""
+        return self.uses_inverse or self.update is Update.JOINT
+
+    @property
     def uses_inverse(self) -> bool:
         """Whether the statistic or the update needs F⁻¹ (the joint update solves systems of its own)."""
         return Need.INVERSE in get_method(self.method).needs or self.update is Update.INDEPENDENT
@@ -88,7 +110,8 @@ class PruneOptions:
 class PruningContext:
     """A method's context over a source of Fishers; each expensive thing is made once and its time charged to a phase.
 
-    ``store(name, make)`` may keep what is made ("fisher", "inverse", "diagonal", "saliency") elsewhere, to share it.
+    ``store(name, make)`` may keep what is made ("fisher", "damping", "inverse", "diagonal",
+    "saliency") elsewhere, to share it.
     """
 
     def __init__(
@@ -96,13 +119,12 @@ class PruningContext:
         weights: Tensor,
         parameters: PrunableParameters,
         options: PruneOptions,
-        make_fisher: Callable[[], EmpiricalFisher],
+        make_fisher: Callable[[], Fisher],
         watch: Stopwatch | None = None,
         store: Callable[[str, Callable[[], object]], object] | None = None,
     ):
         self.weights, self.parameters, self.options = weights, parameters, options
         self.scope, self.update, self.update_scale = options.scope, options.update, options.update_scale
-        self.damping = options.damping
         self.watch = watch or Stopwatch()
         self._make_fisher = make_fisher
         self._store = store or (lambda name, make: make())
@@ -112,14 +134,33 @@ class PruningContext:
     def method(self) -> Method:
         return get_method(self.options.method)
 
-    def fisher(self) -> EmpiricalFisher:
+    def fisher(self) -> Fisher:
         return self._once("fisher", self._make_fisher)
+
+    @property
+    def damping(self) -> float:
+        """λ in force, in the units of F: the damping itself, or that multiple of mean_j (1/N) Σ_n G_nj² in float64."""
+        if self.options.damping_scale is DampingScale.ABSOLUTE:
+            return self.options.damping
+
+        def make() -> float:
+            fisher = self.fisher()
+            with self.watch("inverse"):
+                curvature = float(fisher.diagonal.mean())
+            if not curvature > 0.0:
+                raise NumericalError(
+                    f"relative damping: expected a gradient that is not zero to take a multiple of, got {fisher.num_rows:,} "
+                    "rows of zeros. Set the damping scale to absolute, or take other samples."
+                )
+            return self.options.damping * curvature
+
+        return self._once("damping", make)
 
     def inverse(self) -> InverseFisher:
         def make() -> InverseFisher:
-            fisher = self.fisher()
+            fisher, damping = self.fisher(), self.damping
             with self.watch("inverse"):
-                return fisher.inverse(self.damping, self.options.solver)
+                return fisher.inverse(damping, self.options.solver)
 
         return self._once("inverse", make)
 
@@ -140,12 +181,28 @@ class PruningContext:
 
     def run(self, sparsities: Sequence[float]) -> Iterator[Outcome]:
         """One outcome a sparsity."""
-        self.saliency()
+        with self._naming_the_knob():
+            self.saliency()
         outcomes = self.method.run(self, sparsities)
         for _ in sparsities:
-            with self.watch("update"):
+            with self._naming_the_knob(), self.watch("update"):
                 outcome = next(outcomes)
             yield outcome
+
+    @contextmanager
+    def _naming_the_knob(self) -> Iterator[None]:
+        """An error about a λ that was made from a relative damping names that too: it is what can be set."""
+        try:
+            yield
+        except NumericalError as error:
+            # Absent under absolute damping, and where there was nothing to make it from.
+            made = self._made.get("damping")
+            if made is None:
+                raise
+            given = self.options.damping
+            raise NumericalError(
+                f"{error} (λ is the relative damping {given:g} times the mean curvature {made / given:.3g}.)"
+            ) from error
 
     def _once(self, name: str, make: Callable[[], object]):
         # Remembered here too: a store may let go of what is too large for it.
@@ -159,7 +216,8 @@ class PruneResult:
     """A pruned network, apart from the model it came from.
 
     ``mask``, ``weights`` and ``saliency`` are flat (d,); ``masks()`` and ``state_dict()`` give them under the model's names.
-    ``predicted`` is the quadratic model's loss change on the Fisher samples themselves (None where no gradients were used).
+    ``predicted`` is the quadratic model's loss change on the Fisher samples themselves, ``plan`` says how their gradients were
+    kept (both None where no gradients were used); ``seconds`` by phase.
     """
 
     parameters: PrunableParameters
@@ -167,6 +225,7 @@ class PruneResult:
     weights: Tensor
     saliency: Tensor | None
     predicted: QuadraticTerms | None
+    plan: Plan | None
     seconds: dict[str, float]
     _state: dict[str, Tensor]
 
@@ -212,19 +271,26 @@ def prune(
     exclude: Iterable[str] = (),
     device: str | torch.device = "auto",
     memory_budget: int | None = None,
+    storage: str | None = None,
+    scratch: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
     **options,
 ) -> PruneResult:
     """Prunes any ``nn.Module`` once, with gradients from the first ``num_samples`` × ``mini_batch`` samples of ``loader``.
 
     Args:
-        model: Left untouched; Linear and Conv weights are prunable (embeddings and the packed input projections of
-            ``nn.MultiheadAttention`` stay dense).
+        model: Left untouched; Linear and Conv weights are prunable (other layers' weights stay dense, with a warning that
+            names them).
         loader: (inputs, targets) batches of any size; not read at all where no gradients are needed.
         loss: ``loss(outputs, targets)``, the mean over a batch.
         exclude: Layers to leave alone, by name or shell pattern.
         device: ``auto``, ``cpu``, ``cuda`` or a torch device.
-        memory_budget: Bytes the run may take; a share of what is free by default.
+        memory_budget: Bytes the run may add to the process; a share of what is free by default. Where the gradients do not
+            fit they are spilled to a file, or recomputed.
+        storage: ``memory``, ``spilled`` or ``recomputed`` instead of the fastest that fits.
+        scratch: Folder for the scratch file; the system's by default.
+        say: Told, before the work starts, where gradients will be kept and what that takes in bytes and seconds.
         progress: Called with the number of gradient rows done.
         options: Fields of :class:`PruneOptions`.
 
@@ -235,42 +301,51 @@ def prune(
     if unknown := sorted(set(options) - known):
         raise InputError(f"prune: unknown option {', '.join(unknown)}; expected among {', '.join(sorted(known))}.")
     chosen = PruneOptions(**options)
+    wanted = parse_storage(storage)
     where = resolve_device(device)
     network = copy.deepcopy(model).to(where).eval()
     parameters = PrunableParameters.from_model(network, exclude)
+    if dense := dense_layers(network):
+        warnings.warn(f"these layers stay dense: {', '.join(dense)}; {NOT_PRUNED}", stacklevel=2)
     state = network.state_dict()
     weights = parameters.flatten(state)
     if not torch.isfinite(weights).all():
         raise InputError("model: its prunable weights hold NaN or infinite values; expected finite ones.")
-    blocks = Blocks.of(parameters, chosen.block_size)
     watch = Stopwatch(where)
+    plans: list[Plan] = []
 
-    def make_fisher() -> EmpiricalFisher:
-        need = memory.predict(chosen.num_samples, blocks, chosen.solver, weights.element_size())
-        memory.check(need, memory.budget(memory_budget, where), chosen.num_samples, parameters.num_prunable)
-        samples = chosen.num_samples * chosen.mini_batch
-        with watch("gradients"):
-            rows = gradient_matrix(
-                network,
-                parameters,
-                _first(loader, samples, where),
-                chosen.num_samples,
-                loss=loss,
-                labels=chosen.labels,
-                uniforms=label_uniforms(samples, chosen.seed) if chosen.labels is Labels.SAMPLED else None,
-                mini_batch=chosen.mini_batch,
-                progress=progress,
-            )
-        with watch("inverse"):
-            return EmpiricalFisher(rows, blocks)
+    def make_fisher() -> Fisher:
+        fisher, plan = build_fisher(
+            network,
+            parameters,
+            chosen,
+            _first(loader, chosen.num_samples * chosen.mini_batch, where),
+            loss=loss,
+            allowed=memory.budget(memory_budget, where),
+            storage=wanted,
+            scratch=scratch,
+            say=say,
+            progress=progress,
+            watch=watch,
+        )
+        plans.append(plan)
+        return fisher
 
     context = PruningContext(weights, parameters, chosen, make_fisher, watch)
     outcome = next(context.run([chosen.sparsity]))
     predicted = None
     if chosen.uses_gradients:
-        predicted = quadratic_terms([context.fisher().rows], outcome.weights - weights, blocks, chosen.mini_batch)
+        with watch("prediction"):
+            predicted = own_quadratic_terms(context.fisher(), outcome.weights - weights, chosen.mini_batch)
     return PruneResult(
-        parameters, outcome.mask, outcome.weights, outcome.saliency, predicted, dict(watch.seconds), state
+        parameters,
+        outcome.mask,
+        outcome.weights,
+        outcome.saliency,
+        predicted,
+        plans[0] if plans else None,
+        dict(watch.seconds),
+        state,
     )
 
 

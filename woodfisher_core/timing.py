@@ -1,7 +1,7 @@
 """Seconds by phase, each moment charged to the innermost phase only."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,10 +27,27 @@ class Stopwatch:
             self._open.pop()
 
     def _charge(self) -> None:
-        if self._device is not None and self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        wait(self._device)
         now = time.perf_counter()
         if self._open:
             phase = self._open[-1]
             self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._since
         self._since = now
+
+
+def best_seconds(run: Callable[[], object], repeats: int, device: torch.device | None = None) -> float:
+    """The fastest of ``repeats`` runs; the first often also pays for warming up."""
+    found = []
+    for _ in range(repeats):
+        wait(device)
+        start = time.perf_counter()
+        run()
+        wait(device)
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def wait(device: torch.device | None) -> None:
+    """Until ``device`` has done all it was given; a CPU already has."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)

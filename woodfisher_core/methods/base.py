@@ -29,7 +29,10 @@ class Context(Protocol):
     scope: Scope
     update: Update
     update_scale: float
-    damping: float
+
+    @property
+    def damping(self) -> float:
+        """λ in force, in the units of F, whatever it was given as."""
 
     def fisher(self) -> EmpiricalFisher:
         """Gradient rows cut into blocks."""
