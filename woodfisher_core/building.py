@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from woodfisher_core import planning
+from woodfisher_core.devices import compute_device
 from woodfisher_core.evaluation import Loss
 from woodfisher_core.fisher import Blocks, EmpiricalFisher, StreamedFisher
 from woodfisher_core.gradients import gradient_matrix, gradient_rows
@@ -103,7 +104,7 @@ def build_fisher(
         with watch("gradients"):
             pieces = gradient_rows(network, parameters, samples, progress=progress, **made_with)
             parts = [part for span in plan.spans for part in span.parts]
-            source = Spilled(pieces, options.num_samples, parts, dtype, device, scratch)
+            source = Spilled(pieces, options.num_samples, parts, dtype, compute_device(device), scratch)
     else:
         kept = list(samples)
 
@@ -111,5 +112,5 @@ def build_fisher(
             with watch("gradients"):
                 yield from gradient_rows(network, own, kept, progress=progress, **made_with)
 
-        source = Recomputed(make, parameters, options.num_samples, dtype, device)
+        source = Recomputed(make, parameters, options.num_samples, dtype, compute_device(device))
     return StreamedFisher(source, blocks, plan.spans), plan

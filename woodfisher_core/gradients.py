@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
+from woodfisher_core.devices import compute_device
 from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.evaluation import Loss
 from woodfisher_core.options import Labels
@@ -49,6 +50,7 @@ def gradient_rows(
     weights: Tensor | None = None,
     strategy: Strategy = Strategy.AUTO,
     chunk: int | None = None,
+    out: Tensor | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Tensor]:
     """Yields consecutive row chunks (c, d) of G, on the model's device and in its dtype.
@@ -64,6 +66,7 @@ def gradient_rows(
         weights: (d,) values at which to differentiate, instead of the model's own.
         strategy: ``vmap`` of ``grad``, a loop of backward passes, or vmap with the loop where vmap cannot go (warned).
         chunk: Rows a vmap call; chosen from d by default.
+        out: (N, d) of any floating type to write the rows into; what is yielded then are views of it.
         progress: Called with the number of rows done after each chunk.
 
     Raises:
@@ -110,8 +113,17 @@ def gradient_rows(
                 strategy = Strategy.LOOP
         if strategy is Strategy.LOOP:
             pieces = _by_loop(row_loss, variables, inputs, targets)
-        rows = torch.cat([pieces[name].reshape(count, -1) for name in parameters.names], dim=1)
-        if not torch.isfinite(rows).all():
+        if out is None:
+            rows = next(iter(variables.values())).new_empty(count, parameters.num_prunable)
+        elif done + count <= len(out):
+            rows = out[done : done + count]
+        else:
+            raise InputError(f"gradients: expected {len(out)} rows, the data gave {done + count} or more.")
+        for layer in parameters.layers:
+            rows[:, layer.slice] = pieces[layer.name].reshape(count, -1)
+        del pieces
+        # NaN wins both extremes; two numbers instead of a mask as large as the rows.
+        if not torch.stack(torch.aminmax(rows)).isfinite().all():
             raise NumericalError(
                 f"gradients: rows {done} to {done + count - 1} hold NaN or infinite values. "
                 "Check the weights, the inputs and the loss."
@@ -134,13 +146,10 @@ def gradient_matrix(
 
     ``dtype`` is what G is kept in, the model's own by default; gradients are always computed in the model's.
     """
-    rows, filled = None, 0
-    for piece in gradient_rows(model, parameters, batches, **options):
-        if rows is None:
-            rows = piece.new_empty(num_rows, parameters.num_prunable, dtype=dtype or piece.dtype)
-        if filled + len(piece) <= num_rows:
-            rows[filled : filled + len(piece)] = piece
-        filled += len(piece)
+    weight = model.get_parameter(parameters.names[0])
+    device = compute_device(weight.device)
+    rows = torch.empty(num_rows, parameters.num_prunable, dtype=dtype or weight.dtype, device=device)
+    filled = sum(len(piece) for piece in gradient_rows(model, parameters, batches, out=rows, **options))
     if filled != num_rows:
         raise InputError(f"gradients: expected {num_rows} rows, the data gave {filled}.")
     return rows
@@ -148,16 +157,15 @@ def gradient_matrix(
 
 def _by_loop(row_loss, variables: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """The same as vmap(grad(row_loss)), one backward pass a row."""
-    names = list(variables)
-    rows: dict[str, list[Tensor]] = {name: [] for name in names}
-    for x, y in zip(inputs, targets, strict=True):
-        leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in variables.items()}
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in variables.items()}
+    rows = {name: tensor.new_empty(len(inputs), *tensor.shape) for name, tensor in variables.items()}
+    for index, (x, y) in enumerate(zip(inputs, targets, strict=True)):
         found = torch.autograd.grad(
-            row_loss(leaves, x, y), [leaves[name] for name in names], allow_unused=True, materialize_grads=True
+            row_loss(leaves, x, y), list(leaves.values()), allow_unused=True, materialize_grads=True
         )
-        for name, value in zip(names, found, strict=True):
-            rows[name].append(value)
-    return {name: torch.stack(values) for name, values in rows.items()}
+        for name, value in zip(leaves, found, strict=True):
+            rows[name][index] = value
+    return rows
 
 
 def _regrouped(batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -195,6 +203,6 @@ def _sampled(network: nn.Module, inputs: Tensor, uniforms: Tensor) -> Tensor:
             raise InputError(
                 f"sampled labels: expected outputs (samples, classes), got shape {tuple(outputs.shape)}. Use true labels."
             )
-        cumulative = outputs.to(torch.float64).softmax(1).cumsum(1)
+        cumulative = outputs.to(compute_device(outputs.device), torch.float64).softmax(1).cumsum(1)
     drawn = torch.searchsorted(cumulative, uniforms.to(cumulative).unsqueeze(1)).squeeze(1)
-    return drawn.clamp_(max=cumulative.shape[1] - 1)
+    return drawn.clamp_(max=cumulative.shape[1] - 1).to(inputs.device)

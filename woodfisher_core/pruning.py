@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from woodfisher_core import memory
 from woodfisher_core.building import Fisher, build_fisher
+from woodfisher_core.devices import compute_device, resolve_device
 from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.evaluation import Loss
 from woodfisher_core.fisher import InverseFisher
@@ -248,21 +249,6 @@ class PruneResult:
         return pruned
 
 
-def resolve_device(device: str | torch.device) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device: expected auto, cpu or cuda, got {device!r}.") from None
-    if resolved.type not in ("cpu", "cuda"):
-        raise InputError(f"device: expected auto, cpu or cuda, got {str(device)!r}.")
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: no CUDA device is usable here; expected --device cpu or auto.")
-    return resolved
-
-
 def prune(
     model: nn.Module,
     loader: Iterable[tuple[Tensor, Tensor]],
@@ -285,7 +271,7 @@ def prune(
         loader: (inputs, targets) batches of any size; not read at all where no gradients are needed.
         loss: ``loss(outputs, targets)``, the mean over a batch.
         exclude: Layers to leave alone, by name or shell pattern.
-        device: ``auto``, ``cpu``, ``cuda`` or a torch device.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps`` (untested; float64 then is on the CPU) or a torch device.
         memory_budget: Bytes the run may add to the process; a share of what is free by default. Where the gradients do not
             fit they are spilled to a file, or recomputed.
         storage: ``memory``, ``spilled`` or ``recomputed`` instead of the fastest that fits.
@@ -308,7 +294,7 @@ def prune(
     if dense := dense_layers(network):
         warnings.warn(f"these layers stay dense: {', '.join(dense)}; {NOT_PRUNED}", stacklevel=2)
     state = network.state_dict()
-    weights = parameters.flatten(state)
+    weights = parameters.flatten(state).to(compute_device(where))
     if not torch.isfinite(weights).all():
         raise InputError("model: its prunable weights hold NaN or infinite values; expected finite ones.")
     watch = Stopwatch(where)

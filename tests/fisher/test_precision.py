@@ -1,0 +1,160 @@
+"""Float32 where a bound allows it: never beyond 1e-4, whatever was asked before; and real gradients against dense inverses."""
+
+from functools import cache
+
+import pytest
+import torch
+from oracle import dense_inverse, relative
+
+from woodfisher_core.errors import NumericalError
+from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.fisher import Blocks, EmpiricalFisher, dual, precision, spectral
+from woodfisher_core.fisher.blocks import Run
+from woodfisher_core.fisher.groups import COMPUTE, Group, add_lower_gram, lower_tiles, mirrored
+from woodfisher_core.fisher.precision import SINGLE
+from woodfisher_core.options import Solver
+from woodfisher_core.timing import Stopwatch
+
+DAMPINGS = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
+
+
+@pytest.fixture
+def always_tried(monkeypatch):
+    """Float32 is tried on small problems too."""
+    monkeypatch.setattr(precision, "LEAST_WORK", 1)
+
+
+def wide_rows(num_rows: int, size: int, kind: str) -> torch.Tensor:
+    """Gradients that are odd in one way each, (N, B) float32."""
+    generator = torch.Generator().manual_seed(num_rows)
+    rows = torch.randn(num_rows, size, generator=generator)
+    if kind == "norms over ten decades":
+        rows *= 10.0 ** torch.linspace(-10, 0, num_rows).unsqueeze(1)
+    elif kind == "nearly parallel":
+        rows = 1.0 + 1e-2 * rows.abs()
+    elif kind == "repeated":
+        rows = rows[torch.arange(num_rows) % (num_rows // 2)]
+    elif kind == "one rank and noise":
+        rows = rows[:1] * torch.randn(num_rows, 1, generator=generator) + 1e-4 * rows
+    elif kind == "zero rows":
+        rows[::3] = 0.0
+    elif kind == "few columns matter":
+        rows *= 10.0 ** torch.linspace(0, -6, size)
+    return rows
+
+
+KINDS = (
+    "plain", "norms over ten decades", "nearly parallel", "repeated", "one rank and noise", "zero rows", "few columns matter",
+)  # fmt: skip
+
+
+def block(size: int) -> Blocks:
+    return Blocks((Run(0, 1, size),))
+
+
+@pytest.mark.usefixtures("always_tried")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", [Solver.DUAL, Solver.SPECTRAL])
+@pytest.mark.parametrize(("num_rows", "size"), [(40, 900), (7, 300)])
+def test_float32_never_costs_more_than_its_tolerance(kind, solver, num_rows, size):
+    """diag F⁻¹ to 1e-4 at every damping, from one prepared Fisher, in any order."""
+    rows = wide_rows(num_rows, size, kind)
+    fisher = EmpiricalFisher(rows, block(size))
+    for damping in (*DAMPINGS, *reversed(DAMPINGS)):
+        wanted = dense_inverse(rows, block(size), damping).diagonal()
+        try:
+            found = fisher.inverse(damping, solver).diagonal()
+        except NumericalError:
+            assert damping == 1e-8
+        else:
+            assert relative(found, wanted) <= 1e-4
+
+
+@pytest.mark.usefixtures("always_tried")
+@pytest.mark.parametrize("solver", [Solver.DUAL, Solver.SPECTRAL])
+def test_the_answer_does_not_depend_on_what_was_asked_before(solver):
+    """A damping that needs float64 leaves those that do not as they were, bit for bit."""
+    rows = wide_rows(40, 900, "nearly parallel")
+    dampings = [damping for damping in DAMPINGS if damping > 1e-8]  # the spectrum refuses less on these rows
+    alone = {damping: EmpiricalFisher(rows, block(900)).inverse(damping, solver).diagonal() for damping in dampings}
+    shared = EmpiricalFisher(rows, block(900))
+    for damping in (*dampings, *reversed(dampings)):
+        assert torch.equal(shared.inverse(damping, solver).diagonal(), alone[damping])
+
+
+@pytest.mark.usefixtures("always_tried")
+def test_both_precisions_are_really_used():
+    """A well-behaved group stays in float32 (and differs from float64 in the last digits); an ill-behaved one does not."""
+    rows = wide_rows(40, 900, "plain")
+    group = Group(rows.unsqueeze(0), slice(0, 900), 0)
+    held = dual.Dual(group)
+    held.at(1e-2).diagonal()
+    assert list(held._grams) == [SINGLE]
+    assert not torch.equal(held.gram(SINGLE), held.gram(COMPUTE))
+    assert torch.allclose(held.gram(SINGLE), held.gram(COMPUTE), rtol=1e-5, atol=1e-3)
+    bad = spectral.Spectral(Group(wide_rows(40, 900, "one rank and noise").unsqueeze(0), slice(0, 900), 0))
+    bad.at(1e-6).diagonal()
+    assert list(bad._spectra) == [SINGLE, COMPUTE]
+
+
+def test_float32_is_not_tried_where_it_is_not_float32():
+    """Reduced matmul precision, float64 rows, narrow groups and little work all mean float64."""
+    group = Group(torch.ones(1, 100, 20_000), slice(0, 20_000), 0)
+    assert precision.single_helps(group)
+    assert not precision.single_helps(Group(group.rows.double(), group.columns, 0))
+    assert not precision.single_helps(Group(group.rows[:, :, :700], group.columns, 0))
+    assert not precision.single_helps(Group(group.rows[:, :10], group.columns, 0))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert not precision.single_helps(group)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, 129, 255, 300, 1000])
+def test_tiles_cover_the_lower_triangle_once(size):
+    """Every entry on or below the diagonal lies in exactly one tile, and no tile is all above it."""
+    hits = torch.zeros(size, size, dtype=torch.int64)
+    for rows, columns in lower_tiles(size):
+        hits[rows, columns] += 1
+    assert (hits.tril() == torch.ones(size, size, dtype=torch.int64).tril()).all()
+    assert hits.max() == 1
+    rows = torch.randn(1, size, 50, dtype=COMPUTE, generator=torch.Generator().manual_seed(0))
+    total = torch.zeros(1, size, size, dtype=COMPUTE)
+    add_lower_gram(total, rows)
+    assert torch.allclose(mirrored(total), rows @ rows.mT, rtol=1e-12, atol=1e-12)
+
+
+def test_a_grid_of_dampings_equals_each_alone():
+    """One product for the whole grid gives what each damping gives by itself, with every solver."""
+    rows = wide_rows(30, 200, "plain")
+    blocks = Blocks((Run(0, 2, 90), Run(180, 1, 20)))
+    for solver in Solver:
+        fisher = EmpiricalFisher(rows, blocks)
+        together = fisher.diagonals(DAMPINGS, solver)
+        for damping, row in zip(DAMPINGS, together, strict=True):
+            assert torch.allclose(row, fisher.inverse(damping, solver).diagonal(), rtol=1e-6, atol=0)
+
+
+@cache
+def real_rows(model: str) -> tuple[torch.Tensor, Workspace]:
+    """400 gradient rows of a trained network."""
+    workspace = Workspace()
+    return workspace.rows(PruneConfig(model=model, num_samples=400, device="cpu"), Stopwatch()), workspace
+
+
+@pytest.mark.parametrize(
+    ("model", "block_size"), [("digits-mlp", 64), ("digits-mlp", "layer"), ("digits-cnn", 64), ("digits-cnn", 300)]
+)
+@pytest.mark.parametrize("num_rows", [50, 64, 400])
+@pytest.mark.parametrize("solver", [Solver.AUTO, Solver.SPECTRAL])
+def test_real_gradients(model, block_size, num_rows, solver):
+    """Trained networks, N below, at and above B, λ from 1e-8 to 1: within 1e-4 of dense float64 inverses."""
+    rows, workspace = real_rows(model)
+    blocks = workspace.blocks(PruneConfig(model=model, block_size=block_size))
+    fisher = EmpiricalFisher(rows[:num_rows], blocks)
+    for damping in DAMPINGS:
+        found = fisher.inverse(damping, solver).diagonal()
+        for part in blocks.slices():
+            wanted = dense_inverse(rows[:num_rows, part], block(part.stop - part.start), damping).diagonal()
+            assert relative(found[part], wanted) <= 1e-4
