@@ -1,6 +1,6 @@
 """Long work asks first: what it will cost is said before it runs, and it runs on a click."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import streamlit as st
 
@@ -9,7 +9,7 @@ from woodfisher_core.memory import gib
 
 # Work predicted to take longer than this waits for a click.
 ASK_SECONDS = 10.0
-# Work predicted to take less than this is not worth announcing.
+# Work predicted to take less than this is not worth announcing, nor naming among the parts of a cost.
 INSTANT_SECONDS = 0.3
 
 
@@ -23,29 +23,48 @@ def ask_before_long_work(space: Workspace, configs: Sequence[PruneConfig], spars
         return "Computing …"
     announced = f"Computing: about {price.seconds:.1f} s and {gib(price.nbytes)} …"
     focus = configs[0]
-    agreed = st.session_state.setdefault("agreed", set())
     settings = (
         *(focus.model, focus.num_samples, focus.block_size, focus.labels, focus.seed, focus.device),
         frozenset((config.method, config.update) for config in configs),
     )
-    if price.seconds <= ASK_SECONDS or settings in agreed:
-        return announced
+    if not agreed(price, settings):
+        say("This setting needs", price, focus.num_samples, f"joint updates at {len(sparsities)} sparsities")
+        go_button("Compute it", "compute", agree, settings)
+        st.stop()
+    return announced
+
+
+def agreed(price: cost.Cost, settings: Hashable) -> bool:
+    """Whether work of this price may run at once: it is quick, or someone has agreed to work of these ``settings``."""
+    return price.seconds <= ASK_SECONDS or settings in st.session_state.setdefault("agreed", set())
+
+
+def agree(settings: Hashable) -> None:
+    """Work of these ``settings`` asks no more."""
+    st.session_state.setdefault("agreed", set()).add(settings)
+
+
+def go_button(label: str, key: str, action: Callable[..., None], *arguments: object) -> None:
+    """The button under a cost; its click calls ``action`` before the page runs again, then without the question."""
+    icon = ":material/play_arrow:"
+    st.button(label, type="primary", icon=icon, key=key, on_click=action, args=arguments)
+
+
+def say(subject: str, price: cost.Cost, rows: int, joint: str) -> None:
+    """Shows the cost and its parts; ``subject`` begins the sentence, ``joint`` names the joint updates."""
     parts = [
         f"{text} ({seconds:.1f} s)"
         for text, seconds in (
-            (f"gradients of {focus.num_samples:,} images", price.gradients),
+            (f"gradients of {rows:,} images", price.gradients),
             ("the inverse Fisher", price.inverse),
-            (f"joint updates at {len(sparsities)} sparsities", price.joint),
+            (joint, price.joint),
+            ("the pruned networks", price.networks),
         )
-        if seconds > 0
+        if seconds > INSTANT_SECONDS
     ]
     st.info(
-        f"This setting needs about **{price.seconds:.0f} s** and **{gib(price.nbytes)}** of memory on this machine: "
-        + ", then ".join(parts)
+        f"{subject} about **{price.seconds:.0f} s** and **{gib(price.nbytes)}** of memory on this machine"
+        + (": " + ", then ".join(parts) if parts else "")
         + ".",
         icon=":material/timer:",
     )
-    if not st.button("Compute it", type="primary", icon=":material/play_arrow:"):
-        st.stop()
-    agreed.add(settings)
-    return announced

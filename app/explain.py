@@ -13,7 +13,7 @@ from woodfisher_core.experiments.tables import HISTOGRAM_DECADES, zero_counts
 from woodfisher_core.experiments.workspace import LossChange
 from woodfisher_core.memory import gib
 from woodfisher_core.methods import Need, Outcome, get_method
-from woodfisher_core.options import BLOCK_NETWORK, Scope, Update
+from woodfisher_core.options import BLOCK_NETWORK, DampingScale, Scope
 
 # How much accuracy a method may lose and still count as "as good".
 ALLOWED_LOSS = 1.0
@@ -95,7 +95,6 @@ def write_notes(notes: Notes, space: Workspace, view: View, outcome: Outcome) ->
     notes.sparsity.caption(f"{outcome.mask.kept:,} of {dim:,} weights stay.{ties}")
     rivals = [view.beside(name) for name in view.compared if name != config.method]
     using = "Not used here." if not any(r.uses_gradients for r in rivals) else "Used by the methods beside it only."
-    damped = config.uses_inverse or config.update is Update.JOINT
     if config.uses_gradients:
         notes.samples.caption(
             f"{share(config.num_samples / total, 1)} of the {total:,} training images. Their gradients are a "
@@ -103,16 +102,22 @@ def write_notes(notes: Notes, space: Workspace, view: View, outcome: Outcome) ->
         )
     else:
         notes.samples.caption(using)
-    if not damped:
+    if not config.uses_damping:
         notes.damping.caption(using)
         notes.block.caption(using)
         return
     curvature = float(space.context(config).fisher().diagonal.mean())
-    notes.damping.caption(
-        f"The mean of $F_{{jj}}$ is {curvature:.1e}; λ is {config.damping / curvature:.2g} times that."
-        if curvature > 0
-        else "All gradients are zero: only the damping is left."
-    )
+    if config.damping_scale is DampingScale.RELATIVE:
+        in_force = space.damping(config)
+        notes.damping.caption(
+            f"λ = {config.damping:g} × {curvature:.1e}, the mean of $F_{{jj}}$: **λ = {in_force:.1e}**."
+        )
+    else:
+        notes.damping.caption(
+            f"The mean of $F_{{jj}}$ is {curvature:.1e}; λ is {config.damping / curvature:.2g} times that."
+            if curvature > 0
+            else "All gradients are zero: only the damping is left."
+        )
     blocks = space.blocks(config)
     if blocks.largest == 1:
         notes.block.caption(f"{blocks.count:,} blocks of one weight each: only the diagonal is left.")
@@ -209,39 +214,6 @@ def class_sentence(classes: pd.DataFrame) -> str:
     worst = classes.loc[drops.idxmax()]
     before, after = percent(worst["dense"], 1), percent(worst["pruned"], 1)
     return f"An average hides this: class {worst['class']} loses most, from {before} to {after}."
-
-
-def line_sentence(points: pd.DataFrame, config: PruneConfig, magnitude: float) -> str:
-    """What the damping slider shows."""
-    best, worst = points.loc[points["accuracy"].idxmax()], points.loc[points["accuracy"].idxmin()]
-    return (
-        f"Drag the slider: with N = {config.num_samples:,} the accuracy at sparsity {config.sparsity:g} lies between "
-        f"{percent(worst['accuracy'], 1)} (λ = {worst['damping']:.0e}) and {percent(best['accuracy'], 1)} "
-        f"(λ = {best['damping']:.0e}); magnitude reaches {percent(magnitude, 1)}. With ever more damping the ranking becomes "
-        "that of magnitude."
-    )
-
-
-def plane_sentence(table: pd.DataFrame, magnitude: float) -> str:
-    """What the heat-map shows."""
-    best = table.loc[table["accuracy"].idxmax()]
-    counts = table["verdict"].value_counts()
-    return (
-        f"Of {len(table)} settings {counts.get('better', 0)} beat magnitude ({percent(magnitude, 1)}) beyond the noise of the "
-        f"test set, {counts.get('worse', 0)} are worse (marked ×), {counts.get('equal', 0)} are equal within it. "
-        f"Best: {percent(best['accuracy'], 1)} at N = {int(best['samples']):,}, λ = {best['damping']:.0e}, chosen on the test "
-        "set here, so expect a little less elsewhere."
-    )
-
-
-def slice_sentence(table: pd.DataFrame, column: str) -> str:
-    """What the slices show."""
-    spread = table.groupby("samples")[column].agg(lambda values: values.max() - values.min())
-    few, many = spread.index.min(), spread.index.max()
-    return (
-        f"Over all dampings the values spread by {spread[few]:.3g} at N = {few:,} and by {spread[many]:.3g} at "
-        f"N = {many:,}: where the line is flat, the damping does not matter."
-    )
 
 
 def _change(value: float, form: str) -> str | None:

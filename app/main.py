@@ -17,7 +17,7 @@ page = st.navigation(
             "app_pages/sensitivity.py",
             title="Sensitivity",
             icon=":material/grid_on:",
-            help="What do samples and damping change?",
+            help="How much do the Fisher's settings matter?",
         ),
     ],
     position="top",

@@ -10,13 +10,18 @@ from woodfisher_core.data import get_dataset
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.methods import METHODS, get_method
 from woodfisher_core.models import MODELS, get_model
-from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, Labels, Scope, Solver, Update
+from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, DampingScale, Labels, Scope, Solver, Update
 
 # Raised when a default below changes: a default value is not written into the link.
 LINK_VERSION = "1"
 AUTO = "auto"
 SAMPLE_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
-DAMPINGS = (*(f"{digit}e{power}" for power in range(-8, 0) for digit in (1, 3)), "1e0")
+DEFAULT_DAMPING = "1e-3"
+# Relative: from 1e-5 on, trace F / λ stays below what float64 bears up to half a million weights; 1e3 is nearly magnitude.
+DAMPINGS = {
+    scale: (*(f"{digit}e{power}" for power in range(lowest, lowest + 8) for digit in (1, 3)), f"1e{lowest + 8}")
+    for scale, lowest in ((DampingScale.ABSOLUTE, -8), (DampingScale.RELATIVE, -5))
+}
 BLOCK_SIZES = ("1", "10", "50", "100", "500", "1000", "2000")
 
 
@@ -150,10 +155,23 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             **_bound("samples"),
         )
         note_samples = st.container()
+        scale_of_damping = DampingScale(
+            st.segmented_control(
+                "The damping is",
+                [s.value for s in DampingScale],
+                default=DampingScale.ABSOLUTE.value,
+                required=True,
+                help=" ".join(f"**{s.value}**: ${s.equation}$. {s.help}" for s in DampingScale),
+                **_bound("damping-scale"),
+            )
+        )
+        relative = scale_of_damping is DampingScale.RELATIVE
+        dampings = DAMPINGS[scale_of_damping]
+        _fit("damping", dampings, DEFAULT_DAMPING)
         damping = st.select_slider(
-            "Damping λ",
-            DAMPINGS,
-            value="1e-3",
+            "Damping λ over the mean curvature" if relative else "Damping λ",
+            dampings,
+            value=DEFAULT_DAMPING,
             help=r"Added to the Fisher's diagonal. With $\lambda\to\infty$ the statistic $\tfrac12 w^2/[F^{-1}]_{jj}$ ranks as "
             "magnitude does; too little lets noise in the samples decide.",
             **_bound("damping"),
@@ -205,6 +223,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
         update_scale=float(scale) if resolved is Update.INDEPENDENT else 1.0,
         num_samples=int(num_samples),
         damping=float(damping),
+        damping_scale=scale_of_damping,
         block_size=block,
         labels=labels,
         seed=int(seed),

@@ -44,6 +44,7 @@ PRUNE_OPTIONS = [
     "--labels",
     "--sample-indices",
     "--damping",
+    "--damping-scale",
     "--block-size",
     "--solver",
     "--held-out",
@@ -104,6 +105,21 @@ def test_json_of_every_method(capsys, method, update):
     assert PruneConfig.from_dict(result["config"]).key == result["config_key"]
 
 
+def test_the_damping_in_force_is_reported(capsys):
+    """Given itself, as a multiple of the mean curvature, or not used at all; asking for it by its value is the same run."""
+    plain = run_json(capsys, *SMALL, "--damping", "0.5")
+    assert plain["effective_damping"] == 0.5
+    relative = run_json(capsys, *SMALL, "--damping", "0.5", "--damping-scale", "relative")
+    found = relative["effective_damping"]
+    assert found != 0.5
+    same = run_json(capsys, *SMALL, "--damping", repr(found))
+    assert (same["accuracy"], same["kept"]) == (relative["accuracy"], relative["kept"])
+    assert same["predicted_loss_change"] == relative["predicted_loss_change"]
+    assert run_json(capsys, *SMALL, "--method", "diagonal-fisher")["effective_damping"] is None
+    assert cli.main([*SMALL, "--damping", "0.5", "--damping-scale", "relative"]) == 0
+    assert f"λ = {found:.3e}, 0.5 × the mean curvature" in capsys.readouterr().out
+
+
 def test_no_held_out_samples(capsys):
     """Without held-out samples their figures are null, not zero."""
     result = run_json(capsys, *SMALL, "--held-out", "0")
@@ -143,6 +159,7 @@ def test_options_reach_the_config(capsys, tmp_path):
         "mini_batch": 2,
         "labels": "sampled",
         "damping": 0.01,
+        "damping_scale": "relative",
         "block_size": 50,
         "solver": "spectral",
         "held_out": 10,
@@ -161,6 +178,7 @@ def test_defaults():
     options = cli.build_parser().parse_args(["prune"])
     wanted = {"model": "mlpnet", "method": "woodfisher", "sparsity": 0.95, "scope": "global", "update": None}
     wanted |= {"update_scale": 1.0, "num_samples": 1000, "mini_batch": 1, "labels": "true", "damping": 1e-3}
+    wanted |= {"damping_scale": "absolute"}
     wanted |= {"block_size": "layer", "solver": "auto", "held_out": 1000, "seed": 0, "device": "auto"}
     assert {name: getattr(options, name) for name in wanted} == wanted
     config = PruneConfig()

@@ -15,7 +15,8 @@ from woodfisher_core.evaluation import evaluate
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import Scope, Solver, Update
-from woodfisher_core.pruning import PruneOptions, prune
+from woodfisher_core.prune_options import PruneOptions
+from woodfisher_core.pruning import prune
 
 KINDS = ("mlp", "conv", "tied")
 

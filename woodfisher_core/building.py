@@ -1,12 +1,11 @@
 """From samples to a Fisher: plan where the gradients will live, say so, make them, cut them into blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from woodfisher_core import planning
 from woodfisher_core.devices import compute_device
@@ -16,101 +15,115 @@ from woodfisher_core.gradients import gradient_matrix, gradient_rows
 from woodfisher_core.options import GradientPrecision, Labels
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.planning import Plan, Storage, Task, make_plan
+from woodfisher_core.prune_options import PruneOptions
 from woodfisher_core.sampling import label_uniforms
 from woodfisher_core.sources import Recomputed, Spilled
 from woodfisher_core.timing import Stopwatch
 
-if TYPE_CHECKING:
-    from woodfisher_core.pruning import PruneOptions
-
 Batches = Iterable[tuple[Tensor, Tensor]]
 Fisher = EmpiricalFisher | StreamedFisher
+# Rows of gradients timed for a prediction.
+PROBED_ROWS = 2
+
+
+def plan_fisher(
+    network: nn.Module,
+    parameters: PrunableParameters,
+    options: PruneOptions,
+    some: tuple[Tensor, Tensor],
+    *,
+    loss: Loss = cross_entropy,
+    allowed: int,
+    storage: Storage | None = None,
+    scratch: str | Path | None = None,
+    timed: bool = False,
+) -> Plan:
+    """Where the gradients of ``options`` will be kept, and what that takes.
+
+    Args:
+        network: In eval mode, on its device.
+        parameters: The columns of G.
+        options: Number of rows, mini-batch, block size, precision of the gradients, solver, update.
+        some: A few (inputs, targets) on the network's device: their activations are measured.
+        loss: ``loss(outputs, targets)``, the mean over a batch.
+        allowed: Bytes the run may take.
+        storage: Where gradients are to be kept; the fastest that fits where None.
+        scratch: Folder for a scratch file.
+        timed: Whether to predict seconds too, from a few gradients, a product and a file.
+    """
+    planning.check_scratch(scratch)
+    inputs, targets = some
+    task = Task(
+        num_rows=options.num_samples,
+        mini_batch=options.mini_batch,
+        blocks=Blocks.of(parameters, options.block_size),
+        solver=options.solver,
+        update=options.update,
+        damping_scale=options.damping_scale,
+        itemsize=kept_in(network, parameters, options).itemsize,
+        activation_bytes=planning.activation_bytes(network, inputs),
+        input_bytes=options.num_samples * options.mini_batch * inputs[:1].nbytes,
+    )
+    plan = make_plan(task, allowed, storage=storage, scratch=scratch)
+    if not timed:
+        return plan
+    tried = max(1, min(len(inputs) // options.mini_batch, PROBED_ROWS)) * min(options.mini_batch, len(inputs))
+    few = (inputs[:tried], targets[:tried])
+
+    def gradient() -> None:
+        for _ in gradient_rows(network, parameters, [few], loss=loss):
+            pass
+
+    rates = planning.measure(gradient, tried, scratch, inputs.device)
+    return make_plan(task, allowed, storage=plan.storage, scratch=scratch, rates=rates)
 
 
 def build_fisher(
     network: nn.Module,
     parameters: PrunableParameters,
-    options: "PruneOptions",
+    options: PruneOptions,
+    plan: Plan,
     batches: Batches,
     *,
-    loss: Loss,
-    allowed: int,
-    storage: Storage | None = None,
+    loss: Loss = cross_entropy,
     scratch: str | Path | None = None,
-    say: Callable[[str], None] | None = None,
     progress: Callable[[int], None] | None = None,
     watch: Stopwatch | None = None,
-) -> tuple[Fisher, Plan]:
-    """The Fisher of ``options`` from exactly its samples, and how its gradients are kept.
+) -> Fisher:
+    """The Fisher of ``options`` from exactly its samples, its gradients kept as ``plan`` says.
 
-    Args:
-        network: In eval mode, on its device.
-        parameters: The columns of G.
-        options: Number of rows, mini-batch, labels, block size, precision of the gradients, solver.
-        batches: (inputs, targets) on the network's device; read once.
-        loss: ``loss(outputs, targets)``, the mean over a batch.
-        allowed: Bytes the run may take.
-        storage: Where gradients are kept; the fastest that fits where None.
-        scratch: Folder for a scratch file.
-        say: Told the plan, with predicted bytes and seconds, before the work starts.
-        progress: Called with the number of rows made.
-        watch: Charged with "plan" and "gradients".
+    ``batches`` are (inputs, targets) on the network's device, read once; ``progress`` is called with the number of rows made,
+    ``watch`` charged with "gradients". The rest as for :func:`plan_fisher`.
     """
     watch = watch or Stopwatch()
-    blocks = Blocks.of(parameters, options.block_size)
-    samples = iter(batches)
-    first = next(samples)
-    device = first[0].device
-    samples = chain([first], samples)
-    weight = network.get_parameter(parameters.layers[0].name)
-    dtype = torch.bfloat16 if options.gradient_precision is GradientPrecision.BFLOAT16 else weight.dtype
-    made_with = {"loss": loss, "labels": options.labels, "mini_batch": options.mini_batch}
+    blocks, dtype = Blocks.of(parameters, options.block_size), kept_in(network, parameters, options)
+    how = {"loss": loss, "labels": options.labels, "mini_batch": options.mini_batch, "progress": progress}
     if options.labels is Labels.SAMPLED:
-        made_with["uniforms"] = label_uniforms(options.num_samples * options.mini_batch, options.seed)
-
-    with watch("plan"):
-        planning.check_scratch(scratch)
-        task = Task(
-            num_rows=options.num_samples,
-            mini_batch=options.mini_batch,
-            blocks=blocks,
-            solver=options.solver,
-            update=options.update,
-            damping_scale=options.damping_scale,
-            itemsize=dtype.itemsize,
-            activation_bytes=planning.activation_bytes(network, first[0]),
-            input_bytes=options.num_samples * options.mini_batch * first[0][:1].nbytes,
-        )
-        plan = make_plan(task, allowed, storage=storage, scratch=scratch)
-        if say is not None:
-            tried = max(1, min(len(first[0]) // options.mini_batch, 2)) * options.mini_batch
-            few = (first[0][:tried], first[1][:tried])
-
-            def gradient() -> None:
-                for _ in gradient_rows(network, parameters, [few], **made_with):
-                    pass
-
-            rates = planning.measure(gradient, tried, scratch, device)
-            plan = make_plan(task, allowed, storage=plan.storage, scratch=scratch, rates=rates)
-            say(plan.describe())
-
+        how["uniforms"] = label_uniforms(options.num_samples * options.mini_batch, options.seed)
+    home = compute_device(network.get_parameter(parameters.names[0]).device)
     if plan.storage is Storage.MEMORY:
         with watch("gradients"):
-            rows = gradient_matrix(
-                network, parameters, samples, options.num_samples, dtype=dtype, progress=progress, **made_with
+            return EmpiricalFisher(
+                gradient_matrix(network, parameters, batches, options.num_samples, dtype=dtype, **how), blocks
             )
-        return EmpiricalFisher(rows, blocks), plan
     if plan.storage is Storage.SPILLED:
+        parts = [part for span in plan.spans for part in span.parts]
         with watch("gradients"):
-            pieces = gradient_rows(network, parameters, samples, progress=progress, **made_with)
-            parts = [part for span in plan.spans for part in span.parts]
-            source = Spilled(pieces, options.num_samples, parts, dtype, compute_device(device), scratch)
+            pieces = gradient_rows(network, parameters, batches, **how)
+            source = Spilled(pieces, options.num_samples, parts, dtype, home, scratch)
     else:
-        kept = list(samples)
+        kept = list(batches)
 
         def make(own: PrunableParameters) -> Iterator[Tensor]:
             with watch("gradients"):
-                yield from gradient_rows(network, own, kept, progress=progress, **made_with)
+                yield from gradient_rows(network, own, kept, **how)
 
-        source = Recomputed(make, parameters, options.num_samples, dtype, compute_device(device))
-    return StreamedFisher(source, blocks, plan.spans), plan
+        source = Recomputed(make, parameters, options.num_samples, dtype, home)
+    return StreamedFisher(source, blocks, plan.spans)
+
+
+def kept_in(network: nn.Module, parameters: PrunableParameters, options: PruneOptions) -> torch.dtype:
+    """The type G is kept in."""
+    if options.gradient_precision is GradientPrecision.BFLOAT16:
+        return torch.bfloat16
+    return network.get_parameter(parameters.names[0]).dtype

@@ -18,7 +18,8 @@ from woodfisher_core.experiments.report import to_json
 from woodfisher_core.export import save_pruned
 from woodfisher_core.methods import METHODS
 from woodfisher_core.models import MODELS
-from woodfisher_core.options import Choice, Labels, Scope, Solver, Update
+from woodfisher_core.options import Choice, DampingScale, GradientPrecision, Labels, Scope, Solver, Update
+from woodfisher_core.planning import Storage, parse_storage
 from woodfisher_core.sampling import read_indices
 
 GIB = 1 << 30
@@ -96,19 +97,35 @@ def _add_prune(parser: argparse.ArgumentParser) -> None:
     fisher.add_argument("--sample-indices", metavar="FILE", help="text file of training-set indices, one a line")
     fisher.add_argument("--damping", type=float, default=1e-3, metavar="LAMBDA", help="λ > 0 (default: 1e-3)")
     fisher.add_argument(
+        "--damping-scale",
+        default=DampingScale.ABSOLUTE,
+        metavar="SCALE",
+        help="what --damping is; " + _choices(DampingScale, DampingScale.ABSOLUTE),
+    )
+    fisher.add_argument(
         "--block-size",
         default="layer",
         metavar="B",
         help="a number, layer or network: slices of layers (default: layer)",
     )
+    fisher.add_argument(
+        "--gradient-precision",
+        default=GradientPrecision.FULL,
+        metavar="TYPE",
+        help=_choices(GradientPrecision, GradientPrecision.FULL),
+    )
     fisher.add_argument("--solver", default=Solver.AUTO, metavar="HOW", help=_choices(Solver, Solver.AUTO))
     run = parser.add_argument_group("run")
     run.add_argument("--held-out", type=int, default=1000, metavar="N", help="other samples to check the loss on")
     run.add_argument("--seed", type=int, default=0, metavar="K", help="fixes the order of the samples (default: 0)")
-    run.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu or cuda (default: auto)")
+    run.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps (default: auto)")
     run.add_argument(
         "--memory-budget", type=float, metavar="GIB", help="GiB the run may take (default: 70 %% of the free)"
     )
+    run.add_argument(
+        "--storage", default="auto", metavar="WHERE", help=f"auto; {_choices(Storage, None)} (default: auto)"
+    )
+    run.add_argument("--scratch", metavar="DIR", help="folder for a scratch file (default: the system's)")
     run.add_argument("--output", metavar="DIR", help="write pruned.safetensors (weights and masks) and run.json there")
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.set_defaults(run=_prune)
@@ -137,8 +154,10 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
         labels=options.labels,
         sample_indices=indices,
         damping=options.damping,
+        damping_scale=options.damping_scale,
         block_size=options.block_size,
         solver=options.solver,
+        gradient_precision=options.gradient_precision,
         held_out=options.held_out,
         seed=options.seed,
         device=options.device,
@@ -148,7 +167,12 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
         if not (math.isfinite(budget) and budget > 0):
             raise InputError(f"memory budget: expected a positive number of GiB, got {budget}.")
         budget = int(budget * GIB)
-    workspace = Workspace(memory_budget=budget)
+    workspace = Workspace(
+        memory_budget=budget,
+        storage=parse_storage(options.storage),
+        scratch=options.scratch,
+        say=None if options.json else lambda text: print(f"plan: {text}", file=sys.stderr),
+    )
     with tqdm(total=config.num_samples, desc="gradients", unit="row", leave=False, disable=None) as bar:
         report = workspace.report(config, lambda _phase, done, _total: bar.update(done - bar.n))
     result = to_json(report, memory_at_start)
@@ -179,6 +203,8 @@ def _readable(result: dict) -> str:
         for row in result["layers"]
     ]
     lines += [f"warning     nothing is left of {row['layer']}" for row in result["layers"] if row["kept"] == 0]
+    if result["effective_damping"] is not None and config["damping_scale"] != DampingScale.ABSOLUTE:
+        lines.append(f"damping     λ = {result['effective_damping']:.3e}, {config['damping']:g} × the mean curvature")
     change = result["loss_change"]
     held_out = (
         f"{_nats(change['held_out'])} on {result['num_held_out']:,} held-out samples, "

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from woodfisher_core.errors import MemoryBudgetError
 from woodfisher_core.fisher import Blocks
 from woodfisher_core.fisher.groups import CHUNK_BYTES, CHUNK_COLUMNS
 from woodfisher_core.options import Solver
@@ -55,17 +54,6 @@ def budget(given: int | None, device: torch.device) -> int:
         return given
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     return int(DEFAULT_SHARE * free)
-
-
-def check(need: MemoryNeed, allowed: int, num_rows: int, dim: int) -> None:
-    """Raises a MemoryBudgetError where ``need`` exceeds ``allowed`` bytes, naming what would fit."""
-    if need.total <= allowed:
-        return
-    raise MemoryBudgetError(
-        f"memory: {num_rows:,} gradients of {dim:,} weights need {gib(need.total)} ({gib(need.rows)} for the gradients, "
-        f"{gib(need.solver)} for the inverse), the budget is {gib(allowed)}. Lower the number of samples or the block "
-        "size, or raise --memory-budget."
-    )
 
 
 def gib(count: int | float) -> str:

@@ -23,6 +23,7 @@ from woodfisher_core.data import get_dataset
 from woodfisher_core.errors import NumericalError, WoodFisherError
 from woodfisher_core.experiments import tables
 from woodfisher_core.methods import get_method
+from woodfisher_core.options import DampingScale
 
 CURVE_SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 SHOWN_EXAMPLES = 12
@@ -145,6 +146,8 @@ def command(config) -> str:
         f"--num-samples {config.num_samples} --damping {config.damping:g} --block-size {config.block_size}",
         f"--labels {config.labels} --seed {config.seed} --solver {config.solver} --device {config.device}",
     ]
+    if config.damping_scale is not DampingScale.ABSOLUTE:
+        parts.append(f"--damping-scale {config.damping_scale}")
     if config.update_scale != 1.0:
         parts.append(f"--update-scale {config.update_scale:g}")
     return " ".join(parts)

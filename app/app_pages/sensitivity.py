@@ -1,48 +1,93 @@
-"""Sensitivity: what do the number of samples and the damping change? WoodFisher over a plane of both."""
+"""Sensitivity: how much do the Fisher's settings matter? WoodFisher over planes of one of them against the damping."""
 
+import pandas as pd
 import streamlit as st
 
 from app import charts
+from app.asking import agree, agreed, go_button, say
 from app.data_gate import require
-from app.explain import line_sentence, plane_sentence, slice_sentence
+from app.explain import write_notes
+from app.explain_plane import (
+    fixed_sentence,
+    held_out_sentence,
+    line_sentence,
+    plane_sentence,
+    slice_sentence,
+)
+from app.filling import Plane, filled
 from app.shared import workspace
-from app.showing import show
+from app.showing import Place, show
 from app.state import DAMPINGS, controls
 from woodfisher_core.data import get_dataset
 from woodfisher_core.errors import WoodFisherError
-from woodfisher_core.experiments.plane import damping_line, plane
+from woodfisher_core.evaluation import Evaluation
+from woodfisher_core.experiments import PruneConfig, Workspace, cost
+from woodfisher_core.experiments.plane import computed, damping_line
 from woodfisher_core.methods import get_method
+from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, Axis, DampingScale
 
 SAMPLES = (20, 50, 100, 200, 500, 1000)
-PLANE_DAMPINGS = tuple(10.0**power for power in range(-7, 1))
-LINE_DAMPINGS = tuple(float(damping) for damping in DAMPINGS)
+BLOCKS = (1, 10, 100, 1000)
+MINI_BATCHES = (1, 2, 5, 10, 20, 50)
+# Whole decades of the control's dampings, without the lowest.
+PLANE_DAMPINGS = {scale: tuple(float(d) for d in given[2::2]) for scale, given in DAMPINGS.items()}
 
 
 def page() -> None:
-    st.title("What do samples and damping change?")
+    st.title("How much do the Fisher's settings matter?")
     st.markdown(
-        "WoodFisher has two knobs nobody can set by theory: how many images its Fisher is estimated from, and how much damping "
-        "is added to it. Every cell below is a pruned network, at the sparsity and with the update chosen on the left."
+        "WoodFisher has knobs nobody can set by theory: how many images its Fisher is estimated from, how much damping is added "
+        "to it, which weights may interact. Every cell below is a pruned network, at the sparsity and with the update chosen on "
+        "the left."
     )
-    view, _ = controls(only="woodfisher")
+    view, notes = controls(only="woodfisher")
     config, space = view.config, workspace()
     require(get_dataset(config.dataset))
     status = st.empty()
+    magnitude = space.evaluation(config.replace(method="magnitude", update=None, update_scale=1.0))
+    if line(space, config, magnitude, status):
+        write_notes(notes, space, view, space.outcome(config))
+    status.caption("Computing the plane below …")
+    whole = plane(space, config, magnitude)
+    status.caption("Up to date." if whole else "Not everything below is computed yet.")
+
+
+def line(space: Workspace, config: PruneConfig, magnitude: Evaluation, status) -> bool:
+    """The statistic along a line of dampings; whether it could be drawn."""
+    dampings = tuple(float(damping) for damping in DAMPINGS[config.damping_scale])
+    points = [config.replace(damping=damping, held_out=0) for damping in dampings]
+    price = cost.predict_points(space, [point for point in points if not space.has_evaluation(point)])
+    settings = ("line", config.replace(sparsity=0.5, damping=1.0, scope="global"))
+    if not agreed(price, settings):
+        say(f"The histogram at {len(points)} dampings needs", price, config.num_samples, f"{len(points)} joint updates")
+        go_button("Compute it", "compute-line", agree, settings)
+        return False
 
     def progress(phase: str, done: int, total: int) -> None:
         status.progress(
             done / total, text=f"{phase}: {done:,} of {total:,}. Changing a control stops here and keeps these."
         )
 
-    magnitude = space.evaluation(config.replace(method="magnitude", update=None, update_scale=1.0))
-    bins, points = damping_line(space, config, LINE_DAMPINGS, progress)
-    show(
-        charts.damping_frames(bins, points, get_method(config.method).unit),
-        line_sentence(points, config, magnitude.accuracy),
-        "frames",
-    )
+    bins, table = damping_line(space, config, dampings, progress)
+    relative = config.damping_scale is DampingScale.RELATIVE
+    figure = charts.damping_frames(bins, table, get_method(config.method).unit, relative)
+    show(figure, line_sentence(table, config, magnitude.accuracy), "frames")
+    return True
 
-    table = plane(space, config, SAMPLES, PLANE_DAMPINGS, progress)
+
+def plane(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> bool:
+    """The plane, its slices and its numbers; whether all of it is computed."""
+    axis = Axis(
+        st.segmented_control(
+            "What varies against the damping",
+            [a.value for a in Axis],
+            default=Axis.SAMPLES.value,
+            required=True,
+            help="\n\n".join(f"**{a.value}**: {a.help}" for a in Axis),
+            key="vary",
+            bind="query-params",
+        )
+    )
     chosen = st.segmented_control(
         "What to draw over the plane",
         list(charts.MEASURES),
@@ -52,19 +97,64 @@ def page() -> None:
         key="measure",
         bind="query-params",
     )
-    measure = charts.MEASURES[chosen]
+    values, dampings = axis_values(space, config, axis), PLANE_DAMPINGS[config.damping_scale]
+    drawn, measure = charts.AXES[axis], charts.MEASURES[chosen]
+    levels = measure_levels(space, config, magnitude).get(chosen)
+    words = [fixed_sentence(axis, values, config, space)]
+    if "loss" in chosen:
+        words.append(held_out_sentence(axis, values, config, space))
+    if chosen == "predicted loss":
+        words.append("The colours are those of the measured loss, so that what the model misses is seen.")
+    st.caption(" ".join(words))
+    relative = config.damping_scale is DampingScale.RELATIVE
+    at_damping = next((d for d in dampings if abs(config.damping / d - 1) < 1e-6), None)
+    own = getattr(config, axis.field)
+    reference = (own, at_damping) if own in values and at_damping is not None else None
+    wanted = Plane(config, axis, values, dampings)
+    controls_row = st.container()
     grid = st.grid(2, min_column_width=440)
     with grid.cell():
-        on_plane = config.num_samples in SAMPLES and any(abs(config.damping / d - 1) < 1e-6 for d in PLANE_DAMPINGS)
-        reference = (config.num_samples, config.damping) if on_plane else None
-        show(charts.heat_map(table, measure, reference), plane_sentence(table, magnitude.accuracy), "plane")
+        map_place = Place()
     with grid.cell():
-        level = magnitude.accuracy if chosen == "accuracy" else None
-        show(charts.slices(table, measure, level), slice_sentence(table, measure.column), "slices")
-    status.caption("Up to date.")
+        slices_place = Place()
+
+    def draw(table: pd.DataFrame, key: str) -> None:
+        figure = charts.heat_map(table, drawn, measure, levels, reference, relative)
+        map_place.show(
+            figure, plane_sentence(table, drawn, config, magnitude.accuracy, reference is not None), f"plane-{key}"
+        )
+        level = levels if chosen == "accuracy" else None
+        figure = charts.slices(table, drawn, measure, level, relative)
+        slices_place.show(figure, slice_sentence(table, drawn, measure), f"slices-{key}")
+
+    with controls_row:
+        table = filled(space, wanted, draw)
+    done = computed(table)
     with st.expander("The numbers", icon=":material/table:"):
-        st.dataframe(table, hide_index=True)
-        st.download_button("plane.csv", table.to_csv(index=False), "plane.csv", "text/csv", on_click="ignore")
+        st.dataframe(done, hide_index=True)
+        st.download_button("plane.csv", done.to_csv(index=False), "plane.csv", "text/csv", on_click="ignore")
+    return len(done) == len(table)
+
+
+def axis_values(space: Workspace, config: PruneConfig, axis: Axis) -> tuple[int | str, ...]:
+    """The values drawn on ``axis``, as far as the network and its data allow them."""
+    problem = space.problem(config)
+    total = len(problem.dataset.train)
+    if axis is Axis.SAMPLES:
+        return tuple(count for count in SAMPLES if count * config.mini_batch <= total)
+    if axis is Axis.BLOCK:
+        sizes = tuple(size for size in BLOCKS if size < problem.parameters.num_prunable)
+        return (*sizes, BLOCK_LAYER, BLOCK_NETWORK)
+    return tuple(size for size in MINI_BATCHES if config.num_samples * size <= total)
+
+
+def measure_levels(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> dict[str, charts.Levels]:
+    """What magnitude and the dense network reach in each measure that they have."""
+    levels = {"accuracy": charts.Levels(magnitude.accuracy, space.problem(config).dense.accuracy)}
+    loss = space.held_out_change(config.replace(method="magnitude", update=None, update_scale=1.0))[1]
+    if loss is not None:
+        levels |= dict.fromkeys(("predicted loss", "measured loss"), charts.Levels(loss, 0.0))
+    return levels
 
 
 try:

@@ -2,13 +2,18 @@
 
 from app.charts.accuracy import accuracy_curve
 from app.charts.classes import class_accuracy, flipped_examples
+from app.charts.damping import damping_frames
 from app.charts.layers import layer_sparsity
 from app.charts.loss import loss_change
-from app.charts.plane import MEASURES, damping_frames, heat_map, slices
+from app.charts.plane import AXES, MEASURES, Axis, Levels, Measure, heat_map, slices
 from app.charts.saliency import saliency_histograms
 
 __all__ = [
+    "AXES",
     "MEASURES",
+    "Axis",
+    "Levels",
+    "Measure",
     "accuracy_curve",
     "class_accuracy",
     "damping_frames",

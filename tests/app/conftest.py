@@ -20,10 +20,11 @@ def _fresh_workspace():
 
 @pytest.fixture
 def opened() -> Callable[..., AppTest]:
-    """``opened(page_file, **settings)``: the app, opened by a link with these settings."""
+    """``opened(page_file, stopped, **settings)``: the app, opened by a link with these settings, a plane stopped before."""
 
-    def open_app(page_file: str | None = None, **query: str) -> AppTest:
+    def open_app(page_file: str | None = None, stopped: object = None, **query: str) -> AppTest:
         page = AppTest.from_file(MAIN, default_timeout=180)
+        page.session_state["stopped"] = stopped
         for name, value in query.items():
             page.query_params[name] = value
         return (page.switch_page(page_file) if page_file else page).run()

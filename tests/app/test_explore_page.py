@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 
 import app.asking
 from app.shared import workspace
-from woodfisher_core.experiments import Workspace
+from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import Labels, Scope, Update
 
@@ -69,6 +69,7 @@ def test_any_mask_with_any_update(opened, method, update):
         ("samples", "50"),
         ("damping", "1e-8"),
         ("damping", "1e0"),
+        ("damping-scale", "relative"),
         ("sparsity", "0"),
         ("sparsity", "0.99"),
         ("seed", "4294967295"),
@@ -128,3 +129,27 @@ def test_two_users_do_not_disturb_each_other(opened):
 def test_the_shared_workspace_is_one():
     assert isinstance(workspace(), Workspace)
     assert workspace() is workspace()
+
+
+def test_relative_damping(opened):
+    """The slider's values become multiples of the mean curvature, the λ in force stands below, and a value that only the
+    other scale has falls back."""
+    page = opened(**{"damping-scale": "relative", "damping": "1e2", "samples": "100"})
+    check_fine(page)
+    config = PruneConfig(
+        model="digits-mlp",
+        sparsity=0.8,
+        num_samples=100,
+        damping=100.0,
+        damping_scale="relative",
+        solver="spectral",
+        device="auto",
+    )
+    shown = f"{workspace().evaluation(config).accuracy:.2f} %"
+    assert metric(page, "Accuracy").replace("\u00a0", " ") == shown
+    caption = next(c.value for c in page.caption if c.value.startswith("λ = 100 × "))
+    assert caption.endswith(f"**λ = {workspace().damping(config):.1e}**.")
+    page.segmented_control(key="damping-scale").set_value("absolute").run()
+    check_fine(page)
+    assert page.select_slider(key="damping").value == "1e-3"
+    assert not any(c.value.startswith("λ = 100 × ") for c in page.caption)

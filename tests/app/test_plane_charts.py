@@ -5,8 +5,11 @@ import math
 import pandas as pd
 import pytest
 
-from app.charts import MEASURES, damping_frames, heat_map, slices
-from app.charts.plane import power
+from app.charts import AXES, MEASURES, Levels, damping_frames, heat_map, slices
+from app.charts.damping import power
+from app.charts.plane import AROUND_MAGNITUDE
+
+SAMPLES = AXES["samples"]
 
 
 @pytest.fixture
@@ -14,7 +17,7 @@ def plane() -> pd.DataFrame:
     """A small plane with one cell worse than magnitude."""
     rows = [
         {
-            "samples": n,
+            "num_samples": n,
             "damping": d,
             "accuracy": 50.0 + n + math.log10(d),
             "overlap": 0.5,
@@ -30,33 +33,137 @@ def plane() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def text_of(figure) -> str:
+    return " ".join(note.text for note in figure.layout.annotations)
+
+
 @pytest.mark.parametrize("name", list(MEASURES))
 def test_heat_map_shows_the_table(plane, name):
-    """Every cell at its place, the question as title, the unit at the scale."""
+    """Every cell at its place, the question as title, the unit above the cells, the axis with its unit."""
     measure = MEASURES[name]
-    figure = heat_map(plane, measure, (20, 1e-2))
+    figure = heat_map(plane, SAMPLES, measure)
     assert figure.layout.title.text.endswith("?")
-    assert figure.data[0].colorbar.title.text == measure.unit
+    assert measure.unit in text_of(figure)
+    assert "(images)" in figure.layout.xaxis.title.text
     for row in plane.itertuples():
-        i, j = [power(d) for d in (1e-3, 1e-2, 1e-1)].index(power(row.damping)), (10, 20).index(row.samples)
+        i, j = [power(d) for d in (1e-3, 1e-2, 1e-1)].index(power(row.damping)), (10, 20).index(row.num_samples)
         assert figure.data[0].z[i][j] == getattr(row, measure.column)
-    assert figure.data[1].x[0] == "20"
-    assert figure.data[1].y[0] == "10⁻²"
+        assert figure.data[0].text[i][j].startswith(format(getattr(row, measure.column), measure.form))
+
+
+def test_your_setting_is_outlined_in_two_colours(plane):
+    """One cell, framed so that it is seen on any colour; without a setting on the plane there is no frame."""
+    figure = heat_map(plane, SAMPLES, MEASURES["accuracy"], reference=(20, 1e-2))
+    frames = figure.layout.shapes
+    assert {(s.x0, s.x1, s.y0, s.y1) for s in frames} == {(0.5, 1.5, 0.5, 1.5)}
+    assert {s.line.color for s in frames} == {"white", "black"}
+    assert not heat_map(plane, SAMPLES, MEASURES["accuracy"]).layout.shapes
 
 
 def test_cells_worse_than_magnitude_are_marked(plane):
-    """By a sign, not by colour alone."""
-    text = heat_map(plane, MEASURES["accuracy"]).data[0].text
-    assert [[cell.endswith("×") for cell in row] for row in text] == [[True, False], [False, False], [False, False]]
+    """By a sign, not by colour alone, and the sign is explained."""
+    figure = heat_map(plane, SAMPLES, MEASURES["accuracy"])
+    assert [[cell.endswith("×") for cell in row] for row in figure.data[0].text] == [
+        [True, False],
+        [False, False],
+        [False, False],
+    ]
+    assert "× less accurate than magnitude" in text_of(figure)
+    fine = heat_map(plane.assign(verdict="better"), SAMPLES, MEASURES["accuracy"])
+    assert "×" not in text_of(fine)
+
+
+@pytest.mark.parametrize(
+    ("name", "levels", "range_", "blue_end"),
+    [
+        ("accuracy", Levels(80.0, 97.0), (63.0, 97.0), 1.0),
+        ("accuracy", Levels(97.0, 97.2), (96.0, 98.0), 1.0),
+        ("measured loss", Levels(0.6, 0.0), (0.0, 1.2), 0.0),
+        ("predicted loss", Levels(0.001, 0.0), (-0.009, 0.011), 0.0),
+        ("overlap", None, (0.0, 1.0), None),
+        ("rank correlation", None, (0.0, 1.0), None),
+    ],
+)
+def test_colours_depend_on_no_cell(plane, name, levels, range_, blue_end):
+    """They lie around magnitude, at most as wide as to the dense network, or from 0 to 1; a cell keeps its colour as more
+    come in."""
+    measure = MEASURES[name]
+    drawn = [heat_map(part, SAMPLES, measure, levels).data[0] for part in (plane, plane.head(2))]
+    for heat in drawn:
+        assert (heat.zmin, heat.zmax) == pytest.approx(range_)
+    if blue_end is not None:
+        assert next(place for place, color in drawn[0].colorscale if color == AROUND_MAGNITUDE[2][1]) == blue_end
+        assert any("magnitude" in mark for mark in drawn[0].colorbar.ticktext)
+
+
+def blank(plane: pd.DataFrame, cells: int) -> pd.DataFrame:
+    """The plane with its last ``cells`` not computed yet."""
+    partial = plane.copy()
+    numbers = ["accuracy", "overlap", "rank_correlation", "predicted", "measured", "gain"]
+    partial.loc[partial.index[-cells:], numbers] = math.nan
+    partial.loc[partial.index[-cells:], "verdict"] = None
+    return partial
+
+
+def test_missing_cells_are_blank(plane):
+    """The axes stay whole, a missing cell has neither colour nor text, and one without that number a dash."""
+    figure = heat_map(blank(plane, 2), SAMPLES, MEASURES["accuracy"])
+    assert list(figure.layout.xaxis.categoryarray) == ["10", "20"]
+    assert list(figure.layout.xaxis.range) == [-0.5, 1.5]
+    assert [bool(row[1]) for row in figure.data[0].text] == [True, False, False]
+    assert [math.isnan(row[1]) for row in figure.data[0].z] == [False, True, True]
+    assert len(figure.data) == 1
+    without = heat_map(plane.assign(measured=math.nan), SAMPLES, MEASURES["measured loss"])
+    assert len(without.data[1].x) == 6
+    assert set(without.data[0].text[0]) == {"–"}
 
 
 def test_slices_differ_by_more_than_colour(plane):
-    figure = slices(plane, MEASURES["accuracy"], 60.0)
+    figure = slices(plane, SAMPLES, MEASURES["accuracy"], Levels(60.0, 90.0))
     assert [trace.name for trace in figure.data] == ["N = 10", "N = 20"]
     for part in ("color", "dash"):
         assert figure.data[0].line[part] != figure.data[1].line[part]
     assert figure.data[0].marker.symbol != figure.data[1].marker.symbol
-    assert list(figure.data[1].y) == plane[plane["samples"] == 20]["accuracy"].tolist()
+    assert list(figure.data[1].y) == plane[plane["num_samples"] == 20]["accuracy"].tolist()
+    assert "magnitude" in text_of(figure)
+
+
+def test_slices_of_a_partial_plane(plane):
+    """A line has the points there are; one without any is left out, and the others keep their style."""
+    whole, partial = (slices(part, SAMPLES, MEASURES["accuracy"]) for part in (plane, blank(plane, 3)))
+    assert [trace.name for trace in partial.data] == ["N = 10"]
+    assert len(slices(blank(plane, 2), SAMPLES, MEASURES["accuracy"]).data[1].x) == 1
+    only_second = blank(plane, 6).combine_first(plane.tail(3))[plane.columns]
+    assert slices(only_second, SAMPLES, MEASURES["accuracy"]).data[0].line == whole.data[1].line
+    assert list(partial.layout.xaxis.range) == list(whole.layout.xaxis.range)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "columns", "line"),
+    [
+        ("samples", [20, 1000], ["20", "1,000"], "N = 1,000"),
+        ("block", ["1", "1000", "layer"], ["1", "1,000", "layer"], "B = 1,000"),
+        ("mini-batch", [1, 10], ["1", "10"], "m = 10"),
+    ],
+)
+def test_every_axis_is_written_with_its_letter_and_unit(plane, name, values, columns, line):
+    """Columns stand in the table's order, numbers and names alike."""
+    axis = AXES[name]
+    table = pd.concat([plane.head(3).assign(**{axis.column: value}) for value in values], ignore_index=True)
+    figure = heat_map(table, axis, MEASURES["accuracy"], reference=(values[-1], 1e-3))
+    assert list(figure.data[0].x) == columns
+    assert figure.layout.shapes[0].x0 == len(columns) - 1.5
+    assert "(" in axis.title
+    assert line in [trace.name for trace in slices(table, axis, MEASURES["accuracy"]).data]
+
+
+def test_relative_damping_is_named(plane):
+    for figure in (
+        heat_map(plane, SAMPLES, MEASURES["accuracy"], relative=True).layout.yaxis,
+        slices(plane, SAMPLES, MEASURES["accuracy"], relative=True).layout.xaxis,
+    ):
+        assert "λ / mean Fⱼⱼ" in figure.title.text
+    assert heat_map(plane, SAMPLES, MEASURES["accuracy"]).layout.yaxis.title.text == "damping λ"
 
 
 def test_frames_follow_the_damping():
@@ -71,6 +178,17 @@ def test_frames_follow_the_damping():
     assert list(figure.frames[0].data[2].x) == [-3.0, -3.0]
     assert sum(figure.frames[1].data[0].y) == 6
     assert "nats" in figure.layout.xaxis.title.text
+    relative = damping_frames(bins, points, "nats", relative=True)
+    assert relative.frames[0].name == "λ = 10⁻³ mean Fⱼⱼ: 70.0 %"
+
+
+def test_the_current_damping_is_not_hidden_with_the_ticks():
+    """The label above the slider takes its colour from the labels below it: those are made small, not transparent."""
+    bins = pd.DataFrame([{"damping": 1e-3, "left": -4.0, "right": -3.0, "kept": 2, "pruned": 3}])
+    points = pd.DataFrame({"damping": [1e-3], "accuracy": [70.0], "threshold": [1e-3]})
+    slider = damping_frames(bins, points, "nats").layout.sliders[0]
+    assert slider.font.color is None
+    assert slider.font.size < 2 < slider.currentvalue.font.size
 
 
 @pytest.mark.parametrize(("value", "written"), [(1e-3, "10⁻³"), (3e-5, "3·10⁻⁵"), (1.0, "10⁰"), (1e-8, "10⁻⁸")])

@@ -1,37 +1,156 @@
 """The Sensitivity page through Streamlit's own test runner."""
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+import app.asking
+from app.filling import Plane
 from app.shared import workspace
 from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.experiments.plane import plane
+from woodfisher_core.options import Axis
 
 CHARTS = 3
-
-
 PAGE = "app_pages/sensitivity.py"
+DAMPINGS = tuple(10.0**power for power in range(-7, 1))
+
+
+def setting(**changes) -> PruneConfig:
+    """The page's own default run."""
+    values = {"model": "digits-mlp", "sparsity": 0.8, "num_samples": 100, "solver": "spectral"}
+    return PruneConfig(**{**values, **changes})
+
+
+def check_fine(page: AppTest, charts: int = CHARTS) -> AppTest:
+    assert not page.exception, [e.message for e in page.exception]
+    assert not page.error, [e.value for e in page.error]
+    assert len(page.get("plotly_chart")) == charts
+    return page
+
+
+def said(page: AppTest, start: str) -> bool:
+    return any(element.value.startswith(start) for element in (*page.caption, *page.markdown, *page.info))
 
 
 def test_default_view_explains_itself(opened):
     """Three charts, each with a sentence, no error; the sentence counts all cells of the plane."""
-    page = opened(PAGE, samples="200")
-    assert not page.exception, [e.message for e in page.exception]
-    assert not page.error
-    assert len(page.get("plotly_chart")) == CHARTS
-    assert any(caption.value.startswith("Of 48 settings") for caption in page.caption)
-    assert any(caption.value.startswith("Drag the slider: with N = 200") for caption in page.caption)
+    page = check_fine(opened(PAGE, samples="200"))
+    assert said(page, "Of 48 settings, ")
+    assert said(page, "Drag the slider: with N = 200")
+    assert said(page, "Up to date.")
+    assert not page.button
 
 
 @pytest.mark.parametrize("measure", ["overlap", "rank correlation", "predicted loss", "measured loss"])
 def test_every_measure(opened, measure):
-    page = opened(PAGE, measure=measure, sparsity="0.9", update="joint")
-    assert not page.exception, [e.message for e in page.exception]
-    assert len(page.get("plotly_chart")) == CHARTS
+    check_fine(opened(PAGE, measure=measure, sparsity="0.9", update="joint", samples="200"))
+
+
+@pytest.mark.parametrize(
+    ("vary", "fixed", "columns", "cells"),
+    [
+        ("samples", "Fixed: block size layer, single images", ["20", "50", "100", "200", "500", "1,000"], 48),
+        ("block", "Fixed: the same N = 100 images", ["1", "10", "100", "1,000", "layer", "network"], 48),
+        ("mini-batch", "Fixed: N = 100 gradient rows, block size layer", ["1", "2", "5", "10"], 32),
+    ],
+)
+@pytest.mark.parametrize("scale", ["absolute", "relative"])
+def test_every_axis(opened, vary, fixed, columns, cells, scale):
+    """Each axis, with either damping, draws its own columns and says what is held fixed; the left's setting is outlined."""
+    page = check_fine(opened(PAGE, vary=vary, samples="100", **{"damping-scale": scale}))
+    assert said(page, fixed)
+    assert said(page, f"Of {cells} settings, ")
+    assert any("Outlined: your setting." in caption.value for caption in page.caption)
+    figure = page.get("plotly_chart")[1].proto.spec
+    assert all(f'"{column}"' in figure for column in columns)
+    assert ("mean F" in page.get("plotly_chart")[2].proto.spec) == (scale == "relative")
+    assert len(page.dataframe[0].value) == cells
+
+
+def test_a_mini_batch_that_does_not_fit_is_said(opened):
+    """With as many rows as half the training images only single images are left."""
+    page = check_fine(opened(PAGE, vary="mini-batch", samples="1000"))
+    assert said(page, "Only m = 1 fits: N = 1,000 rows of two images are more than the 1,297 there are.")
+    assert said(page, "Of 8 settings, ")
+
+
+def test_losses_say_on_how_many_images(opened):
+    page = check_fine(opened(PAGE, samples="100", measure="measured loss"))
+    text = next(caption.value for caption in page.caption if caption.value.startswith("Fixed"))
+    assert "1,000 of them, but only 297 in the column that uses most" in text
 
 
 def test_the_table_holds_the_numbers_of_the_runs(opened):
     """A cell of the table is the accuracy of that very run."""
     page = opened(PAGE)
     table = page.dataframe[0].value
-    row = table[(table["samples"] == 100) & (table["damping"] == 1e-3)].iloc[0]
-    config = PruneConfig(model="digits-mlp", sparsity=0.8, num_samples=100, damping=1e-3, solver="spectral")
-    assert row["accuracy"] == workspace().evaluation(config).accuracy
+    row = table[(table["num_samples"] == 100) & (table["damping"] == 1e-3)].iloc[0]
+    assert row["accuracy"] == workspace().evaluation(setting()).accuracy
+
+
+@pytest.fixture
+def partly_filled():
+    """17 of the 48 settings of the plane of blocks are kept, as after a stop."""
+
+    def stop(phase: str, done: int, total: int) -> None:
+        if (phase, done) == ("plane", 17):
+            raise KeyboardInterrupt
+
+    wanted = Plane(setting(), Axis.BLOCK, (1, 10, 100, 1000, "layer", "network"), DAMPINGS)
+    with pytest.raises(KeyboardInterrupt):
+        plane(workspace(), wanted.config, wanted.axis, wanted.values, wanted.dampings, stop)
+    return wanted
+
+
+def test_a_stopped_plane_is_drawn_and_goes_on(opened, partly_filled):
+    """After a stop the page draws what there is, says how much, runs nothing, and goes on at a click."""
+    page = opened(stopped=partly_filled, page_file=PAGE, vary="block", samples="100")
+    check_fine(page)
+    assert said(page, "**17 of 48 settings computed.**")
+    assert said(page, "17 of 48 settings computed, the others are blank. Of those computed, ")
+    assert said(page, "Not everything below is computed yet.")
+    assert len(page.dataframe[0].value) == 17
+    assert [button.label for button in page.button] == ["Continue"]
+    page.run()
+    assert len(page.dataframe[0].value) == 17
+    page.button(key="go-on").click().run()
+    check_fine(page)
+    assert said(page, "Of 48 settings, ")
+    assert said(page, "Up to date.")
+    assert not page.button
+
+
+def test_stopping_one_plane_leaves_the_others(opened, partly_filled):
+    """Another axis fills by itself; going back the first is still stopped, with the column both have (m = 1, B = layer)."""
+    page = opened(stopped=partly_filled, page_file=PAGE, vary="block", samples="100")
+    page.segmented_control(key="vary").set_value("mini-batch").run()
+    check_fine(page)
+    assert said(page, "Of 32 settings, ")
+    page.segmented_control(key="vary").set_value("block").run()
+    check_fine(page)
+    assert said(page, "**25 of 48 settings computed.**")
+
+
+def test_long_planes_ask_first(opened, monkeypatch):
+    """With no patience the line and the plane each say their cost and wait for their own click."""
+    monkeypatch.setattr(app.asking, "ASK_SECONDS", 0.0)
+    page = check_fine(opened(PAGE, samples="100"), charts=0)
+    assert said(page, "The histogram at 17 dampings needs about **")
+    assert said(page, "The 48 settings need about **")
+    page.button(key="go-on").click().run()
+    check_fine(page, charts=2)
+    assert said(page, "Of 48 settings, ")
+    page.button(key="compute-line").click().run()
+    check_fine(page)
+    assert not page.button
+    page.slider(key="sparsity").set_value(0.9).run()
+    check_fine(page)
+    assert said(page, "Of 48 settings, ")
+
+
+def test_a_partly_kept_plane_asks_for_the_rest(opened, monkeypatch, partly_filled):
+    """What another session left is drawn at once; the cost named is that of the rest."""
+    monkeypatch.setattr(app.asking, "ASK_SECONDS", 0.0)
+    page = check_fine(opened(PAGE, vary="block", samples="100"), charts=2)
+    assert said(page, "The 31 settings left need about **")
+    assert page.button(key="go-on").label == "Continue"

@@ -100,6 +100,28 @@ def test_damping_and_samples_move_the_statistic(watched: Page, app_url: str):
     ready(watched)
 
 
+def test_relative_damping_is_in_the_link(watched: Page, app_url: str, browser: Browser):
+    """One click makes the slider's value a multiple of the mean curvature, shows the λ in force, and is in the address."""
+    watched.goto(f"{app_url}/?samples=100")
+    ready(watched)
+    before = headline(watched)
+    watched.locator(".st-key-damping-scale").get_by_text("relative", exact=True).click()
+    note = watched.get_by_text(re.compile(r"^λ = 0.001 × "))
+    expect(note).to_be_visible(timeout=PATIENCE)
+    ready(watched)
+    assert headline(watched) != before
+    slide(watched, "damping", "End")
+    expect(watched).to_have_url(re.compile("damping=1e3"), timeout=PATIENCE)
+    expect(watched.get_by_text(re.compile(r"^λ = 1000 × "))).to_be_visible(timeout=PATIENCE)
+    ready(watched)
+    stranger = browser.new_context().new_page()
+    stranger.goto(watched.url)
+    ready(stranger)
+    assert "damping-scale=relative" in watched.url
+    assert headline(stranger) == headline(watched)
+    stranger.context.close()
+
+
 def test_the_paper_network(watched: Page, app_url: str, mnist_root):
     """MLPNet on MNIST: chosen from the list, pruned, explained."""
     watched.goto(app_url)

@@ -36,3 +36,33 @@ def test_the_bar_leads_from_page_to_page(page: Page, app_url: str):
     expect(page.get_by_text("Drag the slider", exact=False).first).to_be_visible(timeout=PATIENCE)
     page.get_by_role("link", name="Explore").click()
     expect(page.get_by_text("Removing 80.0 %", exact=False)).to_be_visible(timeout=PATIENCE)
+
+
+def test_stopping_a_fill_keeps_what_is_done(page: Page, app_url: str):
+    """A click while the plane fills ends the work, draws the cells there are, and a second click computes the others."""
+    page.goto(f"{app_url}/sensitivity?model=digits-cnn&update=joint&samples=1000&vary=block&seed=7")
+    page.get_by_text("What varies against the damping", exact=True).wait_for(timeout=PATIENCE)
+    stop, go_on = page.locator(".st-key-stop button"), page.locator(".st-key-go-on button")
+    expect(stop.or_(go_on).first).to_be_visible(timeout=PATIENCE)
+    if go_on.is_visible():  # a machine as slow as that asks first
+        expect(go_on).to_have_text(re.compile("Compute it"))
+        go_on.click()
+    expect(page.get_by_text(re.compile(r"^\d+ of 48 settings computed\. Stopping keeps them"))).to_be_visible(
+        timeout=PATIENCE
+    )
+    stop.click()
+    expect(go_on).to_have_text(re.compile("Continue"), timeout=PATIENCE)
+    expect(stop).to_have_count(0)
+    partial = page.get_by_text(re.compile(r"^\d+ of 48 settings computed, the others are blank"))
+    expect(partial).to_be_visible()
+    done = int(re.match(r"\d+", partial.inner_text()).group())
+    assert 0 < done < 48
+    chart = page.get_by_test_id("stPlotlyChart").filter(has_text="Where does WoodFisher keep its accuracy?")
+    expect(chart.locator(".heatmap-label")).to_have_count(done)
+    page.wait_for_timeout(1500)  # nothing goes on by itself
+    assert int(re.match(r"\d+", partial.inner_text()).group()) == done
+    go_on.click()
+    expect(page.get_by_text(re.compile("^Of 48 settings, "))).to_be_visible(timeout=2 * PATIENCE)
+    expect(chart.locator(".heatmap-label")).to_have_count(48)
+    expect(stop.or_(go_on)).to_have_count(0)
+    expect(page.get_by_test_id("stException")).to_have_count(0)

@@ -10,6 +10,7 @@ from woodfisher_core.errors import InputError, MemoryBudgetError
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments import workspace as module
 from woodfisher_core.models import get_model
+from woodfisher_core.planning import Storage
 from woodfisher_core.timing import Stopwatch
 
 MLP = PruneConfig(model="digits-mlp", num_samples=120, held_out=50, sparsity=0.8, device="cpu")
@@ -258,9 +259,64 @@ def test_what_is_missing():
     assert workspace.missing(MLP) == (False, False)
 
 
-def test_memory_budget():
-    """A run that needs more than its budget is refused before anything is made."""
-    workspace = Workspace(memory_budget=100_000)
-    with pytest.raises(MemoryBudgetError, match=r"120 gradients of 2,720 weights need .* the budget is 97.7 KiB"):
-        workspace.rows(MLP, Stopwatch())
-    assert Workspace(memory_budget=workspace.memory_need(MLP).total).outcome(MLP).mask.kept > 0
+def test_memory_budget(tmp_path):
+    """Rows asked for are refused where they do not fit; a run streams them then, with the same outcome, and says so."""
+    small = Workspace(memory_budget=100_000)
+    with pytest.raises(
+        MemoryBudgetError, match=r"120 gradients of 2,720 weights held in memory need .* budget is 97\.7 KiB"
+    ):
+        small.rows(MLP, Stopwatch())
+    said: list[str] = []
+    wanted = Workspace(say=said.append).report(MLP)
+    for budget, storage in ((5 << 20, None), (None, Storage.SPILLED), (None, Storage.RECOMPUTED)):
+        streamed = Workspace(memory_budget=budget, storage=storage, scratch=tmp_path, say=said.append)
+        report = streamed.report(MLP)
+        assert torch.equal(report.outcome.mask.keep, wanted.outcome.mask.keep)
+        assert report.loss_change.predicted_fisher_samples.total == pytest.approx(
+            wanted.loss_change.predicted_fisher_samples.total, rel=1e-5
+        )
+        assert streamed.cache.peek(("rows",)) is None
+    assert ["memory" in said[0], *("scratch file" in text for text in said[1:3])] == [True, True, True]
+    assert "recomputed" in said[-1]
+
+
+def test_gradient_precision_is_part_of_the_run():
+    """bfloat16 gradients are another run, kept apart, and close to the full one."""
+    workspace = Workspace()
+    full, half = MLP, MLP.replace(gradient_precision="bfloat16")
+    assert workspace.rows(half, Stopwatch()).dtype is torch.bfloat16
+    assert workspace.rows(full, Stopwatch()).dtype is torch.float32
+    assert full.key != half.key
+    here, there = workspace.outcome(full), workspace.outcome(half)
+    moved = ((here.saliency - there.saliency).abs() / here.saliency.clamp_min(1e-30)).max()
+    assert 1e-6 < float(moved) < 1e-2
+    assert (here.mask.keep != there.mask.keep).float().mean() < 0.01
+
+
+def test_relative_damping_is_the_run_at_its_lambda():
+    """Same mask, weights and penalty as with the λ in force given itself; the scales never share a result."""
+    workspace = Workspace()
+    for update in ("independent", "joint"):
+        relative = MLP.replace(damping=0.5, damping_scale="relative", update=update)
+        damping = workspace.damping(relative)
+        rows = workspace.rows(relative, Stopwatch()).double()
+        assert damping == pytest.approx(0.5 * float(rows.square().mean()), rel=1e-12)
+        absolute = relative.replace(damping=damping, damping_scale="absolute")
+        assert same(workspace.outcome(relative), Workspace().outcome(absolute))
+        assert workspace.loss_change(relative) == Workspace().loss_change(absolute)
+        assert workspace.report(relative).damping == damping
+        assert not same(workspace.outcome(relative), workspace.outcome(relative.replace(damping_scale="absolute")))
+    assert workspace.report(MLP.replace(method="diagonal-fisher", update="none")).damping is None
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"labels": "sampled"}, {"held_out": 0}, {"method": "magnitude", "update": "none"}]
+)
+def test_the_held_out_part_of_the_loss_change(change):
+    """Asked for alone, in whatever order and beside other sample counts, it is the one of the whole."""
+    workspace, config = Workspace(), MLP.replace(**change)
+    for count in (120, 40):
+        one = config.replace(num_samples=count)
+        predicted, measured = workspace.held_out_change(one)
+        whole = Workspace().loss_change(one)
+        assert (predicted, measured) == (whole.predicted_held_out, whole.measured_held_out)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from woodfisher_core.errors import InputError
 from woodfisher_core.models import get_model
 from woodfisher_core.parameters import patterns
-from woodfisher_core.pruning import PruneOptions
+from woodfisher_core.prune_options import PruneOptions
 
 # Raised only when the numbers a config gives change.
 ENGINE_VERSION = 1

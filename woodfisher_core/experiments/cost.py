@@ -1,7 +1,7 @@
 """What runs will cost before they run: seconds from this machine's own rates, bytes from the memory plan."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,11 +24,12 @@ class Cost:
     gradients: float = 0.0
     inverse: float = 0.0
     joint: float = 0.0
+    networks: float = 0.0
     nbytes: int = 0
 
     @property
     def seconds(self) -> float:
-        return self.gradients + self.inverse + self.joint
+        return self.gradients + self.inverse + self.joint + self.networks
 
 
 def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Sequence[float] = ()) -> Cost:
@@ -37,9 +38,7 @@ def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Se
     gradients = inverse = joint = 0.0
     config = configs[0]
     if any(rows for rows, _ in missing):
-        key = ("seconds a sample", config.model, str(workspace.problem(config).device))
-        per_sample = workspace.cache.get(key, lambda: _seconds_a_sample(workspace, config), lambda _: 8)
-        gradients = config.num_samples * config.mini_batch * per_sample
+        gradients = config.num_samples * config.mini_batch * _seconds_a_sample(workspace, config)
     rate = _float64_rate(str(workspace.problem(config).device))
     if any(needed for _, needed in missing):
         inverse = _inverse_operations(workspace, config) / rate
@@ -47,7 +46,39 @@ def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Se
         if one.update is Update.JOINT and not workspace.has_curve(one, sparsities):
             joint += _joint_operations(workspace, one, len(sparsities) + 1) / rate
     uses = any(one.uses_gradients for one in configs)
-    return Cost(gradients, inverse, joint, workspace.memory_need(config).total if uses else 0)
+    return Cost(gradients, inverse, joint, nbytes=workspace.memory_need(config).total if uses else 0)
+
+
+def predict_points(workspace: Workspace, points: Sequence[PruneConfig]) -> Cost:
+    """Cost of separate runs that need their inverse Fisher, as those of a plane: each is pruned, updated and evaluated.
+
+    Gradients are counted once for the most rows of a mini-batch size, an inverse once for all its dampings.
+    """
+    if not points:
+        return Cost()
+    device = str(workspace.problem(points[0]).device)
+    rate, per_entry = _float64_rate(device), _seconds_an_entry(device)
+    fishers = {(p.num_samples, p.mini_batch, p.block_size): p for p in points}
+    most: dict[int, PruneConfig] = {}
+    inverse = 0.0
+    for point in fishers.values():
+        rows, made = workspace.missing(point)
+        if rows and point.num_samples >= most.get(point.mini_batch, point).num_samples:
+            most[point.mini_batch] = point
+        inverse += _inverse_operations(workspace, point) / rate if made else 0.0
+    images = sum(point.num_samples * point.mini_batch for point in most.values())
+    gradients = images * _seconds_a_sample(workspace, points[0]) if images else 0.0
+    joint = networks = 0.0
+    for point in points:
+        problem, held_out = workspace.problem(point), len(workspace.samples(point)[1])
+        if point.update is Update.JOINT:
+            joint += _joint_operations(workspace, point, 1) / rate
+        # The independent update goes over the gradients forth and back, the predicted loss once over the held-out ones.
+        passes = 2 * point.num_samples * (point.update is Update.INDEPENDENT) + held_out
+        networks += passes * problem.parameters.num_prunable * per_entry
+        networks += _seconds_a_test(workspace, point) * (1.0 + held_out / len(problem.test))
+    largest = max(workspace.memory_need(point).total for point in fishers.values())
+    return Cost(gradients, inverse, joint, networks, largest)
 
 
 def _inverse_operations(workspace: Workspace, config: PruneConfig) -> float:
@@ -72,23 +103,49 @@ def _joint_operations(workspace: Workspace, config: PruneConfig, levels: int) ->
 
 
 def _seconds_a_sample(workspace: Workspace, config: PruneConfig) -> float:
+    """Seconds a gradient takes, measured once a network."""
     problem = workspace.problem(config)
     samples = problem.train_samples(range(min(PROBE_SAMPLES, len(problem.dataset.train))))
+    make = lambda: gradient_matrix(  # noqa: E731 - timed below
+        problem.model, problem.parameters, samples.batches(PROBE_SAMPLES), len(samples)
+    )
+    key = ("seconds a sample", config.model, str(problem.device))
+    return workspace.cache.get(key, lambda: _fastest(make, 2) / len(samples), lambda _: 8)
+
+
+def _seconds_a_test(workspace: Workspace, config: PruneConfig) -> float:
+    """Seconds an evaluation on the test set takes, measured once a network."""
+    problem = workspace.problem(config)
+    key = ("seconds a test", config.model, str(problem.device))
+    return workspace.cache.get(key, lambda: _fastest(lambda: problem.evaluate(None, problem.test), 2), lambda _: 8)
+
+
+def _fastest(action: Callable[[], object], times: int) -> float:
+    """Seconds of the quickest of some calls: the first also pays for warming up."""
     timings = []
-    for _ in range(2):  # the first call also pays for warming up
+    for _ in range(times):
         start = time.perf_counter()
-        gradient_matrix(problem.model, problem.parameters, samples.batches(PROBE_SAMPLES), len(samples))
+        action()
         timings.append(time.perf_counter() - start)
-    return min(timings) / len(samples)
+    return min(timings)
 
 
 @lru_cache(maxsize=4)
 def _float64_rate(device: str) -> float:
     """Floating-point operations a second of a float64 product, measured once."""
     matrix = torch.ones(768, 768, dtype=torch.float64, device=device)
-    timings = []
-    for _ in range(3):
-        start = time.perf_counter()
-        float((matrix @ matrix).sum())  # reading the result waits for the device
-        timings.append(time.perf_counter() - start)
-    return 2.0 * 768**3 / min(timings)
+    # Reading the result waits for the device.
+    return 2.0 * 768**3 / _fastest(lambda: float((matrix @ matrix).sum()), 3)
+
+
+@lru_cache(maxsize=4)
+def _seconds_an_entry(device: str) -> float:
+    """Seconds an entry of G takes to be read, made float64 and multiplied with a vector, measured once."""
+    rows = torch.ones(256, 1 << 15, device=device)
+    vector = torch.ones(1 << 15, dtype=torch.float64, device=device)
+
+    def once() -> None:
+        for part in rows.split(32):  # chunks that stay in cache, as everywhere
+            float((part.to(torch.float64) @ vector).sum())
+
+    return _fastest(once, 3) / rows.numel()

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from woodfisher_core.checkpoints import load_into, load_state, state_hash
 from woodfisher_core.data import DataSet, Samples, find_root, get_dataset
+from woodfisher_core.devices import compute_device, resolve_device
 from woodfisher_core.evaluation import Evaluation, evaluate
 from woodfisher_core.experiments.config import SHIPPED, PruneConfig
 from woodfisher_core.models import get_model
 from woodfisher_core.parameters import PrunableParameters
-from woodfisher_core.pruning import resolve_device
 
 # Bytes of inputs evaluated at once: all of MNIST's test set (31 MB), a part of larger images.
 EVALUATION_BYTES = 1 << 25
@@ -32,7 +32,7 @@ class Problem:
 
     def evaluate(self, weights: Tensor | None, samples: Samples) -> Evaluation:
         """Result on ``samples`` with the flat ``weights`` (None: the dense ones)."""
-        overrides = None if weights is None else self.parameters.unflatten(weights)
+        overrides = None if weights is None else self.parameters.unflatten(weights.to(self.device))
         return evaluate(self.model, samples.batches(_batch_size(samples)), overrides)
 
     def train_samples(self, indices) -> Samples:
@@ -59,7 +59,7 @@ def load_problem(config: PruneConfig) -> Problem:
     parameters = PrunableParameters.from_model(model, config.exclude)
     test = dataset.test.samples().to(device)
     dense = evaluate(model, test.batches(_batch_size(test)))
-    weights = parameters.flatten(model.state_dict())
+    weights = parameters.flatten(model.state_dict()).to(compute_device(device))
     return Problem(model, parameters, weights, state_hash(state), dataset, test, dense, device)
 
 

@@ -31,6 +31,7 @@ def to_json(report: RunReport, memory_at_start: int) -> dict[str, object]:
             "held_out": change.measured_held_out,
         },
         "num_held_out": change.num_held_out,
+        "effective_damping": report.damping,
         "seconds": {phase: report.seconds.get(phase, 0.0) for phase in PHASES},
         "peak_memory_bytes": max(0, memory.peak_resident_bytes() - memory_at_start),
         "config": report.config.to_dict(),

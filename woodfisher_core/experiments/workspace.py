@@ -9,19 +9,31 @@ import numpy as np
 from torch import Tensor
 
 from woodfisher_core import memory
-from woodfisher_core.data import Samples, find_root, get_dataset
+from woodfisher_core.building import Fisher, build_fisher, kept_in, plan_fisher
+from woodfisher_core.data import Samples
 from woodfisher_core.errors import InputError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments.cache import ByteCache
-from woodfisher_core.experiments.config import SHIPPED, PruneConfig
+from woodfisher_core.experiments.config import PruneConfig
+from woodfisher_core.experiments.keys import (
+    curve_key,
+    digest,
+    fisher_key,
+    given_indices,
+    label_options,
+    result_key,
+    rows_key,
+    source_key,
+)
 from woodfisher_core.experiments.problem import Problem, load_problem
-from woodfisher_core.fisher import Blocks, EmpiricalFisher
+from woodfisher_core.fisher import Blocks, EmpiricalFisher, StreamedFisher
 from woodfisher_core.gradients import gradient_matrix, gradient_rows
-from woodfisher_core.loss_change import QuadraticTerms, quadratic_terms
+from woodfisher_core.loss_change import QuadraticTerms, own_quadratic_terms, quadratic_terms
 from woodfisher_core.methods import Need, Outcome, get_method
-from woodfisher_core.options import BLOCK_LAYER, Labels, Update
-from woodfisher_core.pruning import PruningContext, resolve_device
-from woodfisher_core.sampling import choose_samples, held_out_samples, label_uniforms
+from woodfisher_core.options import Labels
+from woodfisher_core.planning import Plan, Storage
+from woodfisher_core.pruning import PruningContext
+from woodfisher_core.sampling import choose_samples, held_out_samples
 from woodfisher_core.timing import Stopwatch
 
 Progress = Callable[[str, int, int], None]
@@ -47,7 +59,8 @@ class LossChange:
 
     ``fisher_samples`` are the samples the Fisher was made from (the prediction there is far too small after a joint
     update: fewer samples than weights are interpolated); ``held_out`` other training samples, the headline.
-    ``damping_penalty`` ½λ‖δ‖² is no part of either prediction. Predictions are None where no gradients were used.
+    ``damping_penalty`` ½λ‖δ‖², with the λ in force, is no part of either prediction. Predictions are None where no
+    gradients were used.
     """
 
     predicted_fisher_samples: QuadraticTerms | None
@@ -60,13 +73,17 @@ class LossChange:
 
 @dataclass(frozen=True)
 class RunReport:
-    """Everything one run gives; ``seconds`` by phase, of this call alone (cached work counts nothing)."""
+    """Everything one run gives; ``seconds`` by phase, of this call alone (cached work counts nothing).
+
+    ``damping`` is the λ in force, in the units of F (None where the run has no use for one).
+    """
 
     config: PruneConfig
     problem: Problem
     outcome: Outcome
     pruned: Evaluation
     loss_change: LossChange
+    damping: float | None
     seconds: dict[str, float]
 
 
@@ -76,28 +93,41 @@ class Workspace:
     Args:
         cache_bytes: Bound on everything kept.
         memory_budget: Bytes one run may take; a share of the free memory by default.
+        storage: Where gradients are kept between their making and their use; the fastest that fits by default.
+        scratch: Folder for a scratch file; the system's by default.
+        say: Told, before gradients are made, where they will be kept and what that takes.
     """
 
-    def __init__(self, cache_bytes: int = DEFAULT_CACHE_BYTES, memory_budget: int | None = None):
+    def __init__(
+        self,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        memory_budget: int | None = None,
+        storage: Storage | None = None,
+        scratch: str | Path | None = None,
+        say: Callable[[str], None] | None = None,
+    ):
         self.cache = ByteCache(cache_bytes)
-        self.memory_budget = memory_budget
+        self.memory_budget, self.storage, self.scratch = memory_budget, storage, scratch
+        self._say = say
+        # The streamed Fisher made last: one scratch file at most.
+        self._streamed: tuple[tuple, StreamedFisher] | None = None
 
     def problem(self, config: PruneConfig) -> Problem:
         """The loaded network and data."""
-        return self.cache.get(("problem", *_source(config)), lambda: load_problem(config), lambda p: p.nbytes)
+        return self.cache.get(("problem", *source_key(config)), lambda: load_problem(config), lambda p: p.nbytes)
 
     def resolve(self, config: PruneConfig) -> PruneConfig:
         """``config`` with the device chosen and the hashes of weights and data filled in; its key then names the result."""
         problem = self.problem(config)
-        choose_samples(
-            len(problem.dataset.train), config.num_samples * config.mini_batch, config.seed, _indices(config)
-        )
+        count, total = config.num_samples * config.mini_batch, len(problem.dataset.train)
+        if count > total or config.sample_indices is not None:  # what the seed chooses is fine where there are enough
+            choose_samples(total, count, config.seed, given_indices(config))
         found = {"weights_hash": problem.weights_hash, "data_hash": problem.dataset.hash}
-        for name, digest in found.items():
+        for name, here in found.items():
             wanted = getattr(config, name)
-            if wanted and wanted != digest:
+            if wanted and wanted != here:
                 raise InputError(
-                    f"{name.replace('_', ' ')}: the config was made with {wanted[:12]}…, what is here is {digest[:12]}…. "
+                    f"{name.replace('_', ' ')}: the config was made with {wanted[:12]}…, what is here is {here[:12]}…. "
                     "Use the same file, or clear the field."
                 )
         return config.replace(**found, device=str(problem.device))
@@ -108,28 +138,29 @@ class Workspace:
 
     def memory_need(self, config: PruneConfig) -> memory.MemoryNeed:
         """Predicted bytes, before anything runs."""
-        return memory.predict(config.num_samples, self.blocks(config), config.solver)
+        problem = self.problem(config)
+        return memory.predict(
+            config.num_samples,
+            self.blocks(config),
+            config.solver,
+            kept_in(problem.model, problem.parameters, config).itemsize,
+        )
 
     def samples(self, config: PruneConfig) -> tuple[np.ndarray, np.ndarray]:
         """Training-set indices of (Fisher samples, held-out samples)."""
         total = len(self.problem(config).dataset.train)
-        used = choose_samples(total, config.num_samples * config.mini_batch, config.seed, _indices(config))
+        used = choose_samples(total, config.num_samples * config.mini_batch, config.seed, given_indices(config))
         return used, held_out_samples(total, used, config.held_out, config.seed)
 
     def rows(self, config: PruneConfig, watch: Stopwatch, progress: Progress | None = None) -> Tensor:
         """G (N, d). Rows of fewer samples are the first of those of more, so a smaller N is a view."""
-        key = ("rows", *_rows_key(config))
+        key = ("rows", *rows_key(config))
         with self.cache.computing:
             kept = self.cache.peek(key)
             if kept is not None and len(kept) >= config.num_samples:
                 return kept[: config.num_samples]
             problem = self.problem(config)
-            memory.check(
-                self.memory_need(config),
-                memory.budget(self.memory_budget, problem.device),
-                config.num_samples,
-                problem.parameters.num_prunable,
-            )
+            self._plan(config, Storage.MEMORY)
             used, _ = self.samples(config)
             with watch("gradients"):
                 rows = gradient_matrix(
@@ -137,12 +168,29 @@ class Workspace:
                     problem.parameters,
                     problem.train_samples(used).batches(1024),
                     config.num_samples,
+                    dtype=kept_in(problem.model, problem.parameters, config),
                     mini_batch=config.mini_batch,
                     progress=progress and (lambda done: progress("gradients", done, config.num_samples)),
-                    **_label_options(config, 0, len(used)),
+                    **label_options(config, 0, len(used)),
                 )
             self.cache.put(key, rows, rows.nbytes)
             return rows
+
+    def _plan(self, config: PruneConfig, storage: Storage | None, timed: bool = False) -> Plan:
+        """Where the gradients of ``config`` will be kept."""
+        problem = self.problem(config)
+        used, _ = self.samples(config)
+        samples = problem.train_samples(used[: max(8, config.mini_batch)])
+        return plan_fisher(
+            problem.model,
+            problem.parameters,
+            config,
+            (samples.inputs, samples.targets),
+            allowed=memory.budget(self.memory_budget, problem.device),
+            storage=storage,
+            scratch=self.scratch,
+            timed=timed,
+        )
 
     def context(
         self, config: PruneConfig, watch: Stopwatch | None = None, progress: Progress | None = None
@@ -151,27 +199,52 @@ class Workspace:
         config = self.resolve(config)
         problem = self.problem(config)
         watch = watch or Stopwatch(problem.device)
-        fisher = _fisher_key(config)
-        inverse = (*fisher, config.damping)
+        fisher = fisher_key(config)
+        inverse = (*fisher, config.damping, config.damping_scale)
         needs = get_method(config.method).needs
         keys = {
             "fisher": fisher,
+            "damping": inverse,
             "inverse": inverse,
             "diagonal": inverse,
-            "saliency": (config.method, inverse if Need.INVERSE in needs else fisher if needs else _source(config)),
+            "saliency": (config.method, inverse if Need.INVERSE in needs else fisher if needs else source_key(config)),
         }
         solver_bytes = self.memory_need(config).solver
 
         def size(value: object) -> int:
+            if isinstance(value, float):
+                return 8
             if isinstance(value, Tensor):
                 return value.nbytes
-            # A Fisher keeps its rows alive even when their own entry leaves: counted twice rather than not at all.
+            # A Fisher keeps its rows alive even when their own entry leaves: counted twice rather than not at all. A streamed
+            # one has a place of its own: its scratch file must not outlive its use.
+            if isinstance(value, StreamedFisher):
+                return self.cache.max_bytes + 1
             return value.rows.nbytes + solver_bytes if isinstance(value, EmpiricalFisher) else value.nbytes
 
-        def make_fisher() -> EmpiricalFisher:
-            rows = self.rows(config, watch, progress)
-            with watch("inverse"):
-                return EmpiricalFisher(rows, self.blocks(config))
+        def make_fisher() -> Fisher:
+            with watch("plan"):
+                plan = self._plan(config, self.storage, timed=self._say is not None)
+            if self._say is not None:
+                self._say(plan.describe())
+            if plan.storage is Storage.MEMORY:
+                rows = self.rows(config, watch, progress)
+                with watch("inverse"):
+                    return EmpiricalFisher(rows, self.blocks(config))
+            if self._streamed is None or self._streamed[0] != fisher:
+                self._streamed = None  # its scratch file goes before the next one comes
+                made = build_fisher(
+                    problem.model,
+                    problem.parameters,
+                    config,
+                    plan,
+                    problem.train_samples(self.samples(config)[0]).batches(1024),
+                    scratch=self.scratch,
+                    progress=progress and (lambda done: progress("gradients", done, config.num_samples)),
+                    watch=watch,
+                )
+                self._streamed = (fisher, made)
+            return self._streamed[1]
 
         return PruningContext(
             problem.weights,
@@ -187,20 +260,28 @@ class Workspace:
         config = self.resolve(config)
         if not config.uses_gradients:
             return False, False
-        rows = self.cache.peek(("rows", *_rows_key(config)))
-        fisher = self.cache.peek(("fisher", *_fisher_key(config)))
+        rows = self.cache.peek(("rows", *rows_key(config)))
+        fisher = self.cache.peek(("fisher", *fisher_key(config)))
         made = fisher is not None and fisher.is_prepared(config.solver)
         return rows is None or len(rows) < config.num_samples, config.uses_inverse and not made
 
     def has_curve(self, config: PruneConfig, sparsities: Sequence[float]) -> bool:
         """Whether :meth:`curve` is kept."""
-        return self.cache.peek(_curve_key(self.resolve(config), sparsities)) is not None
+        return self.cache.peek(curve_key(self.resolve(config), sparsities)) is not None
+
+    def has_evaluation(self, config: PruneConfig) -> bool:
+        """Whether :meth:`evaluation` is kept."""
+        return self.cache.peek(("evaluation", *result_key(self.resolve(config)))) is not None
+
+    def damping(self, config: PruneConfig) -> float | None:
+        """The λ in force, in the units of F; None where the method and its update have no use for one."""
+        return self.context(config).damping if config.uses_damping else None
 
     def outcome(self, config: PruneConfig, watch: Stopwatch | None = None, progress: Progress | None = None) -> Outcome:
         """Mask, weights and saliency of one run."""
         config = self.resolve(config)
         return self.cache.get(
-            ("outcome", *_result_key(config)),
+            ("outcome", *result_key(config)),
             lambda: next(self.context(config, watch, progress).run([config.sparsity])),
             lambda outcome: outcome.weights.nbytes + outcome.mask.keep.nbytes,
         )
@@ -210,7 +291,7 @@ class Workspace:
         config = self.resolve(config)
         problem = self.problem(config)
         return self.cache.get(
-            ("evaluation", *_result_key(config)),
+            ("evaluation", *result_key(config)),
             lambda: problem.evaluate(self.outcome(config).weights, problem.test),
             lambda result: result.predictions.nbytes,
         )
@@ -232,13 +313,13 @@ class Workspace:
                     progress("curve", len(points), len(sparsities))
             return tuple(points)
 
-        return self.cache.get(_curve_key(config, sparsities), make, lambda points: 200 * len(points))
+        return self.cache.get(curve_key(config, sparsities), make, lambda points: 200 * len(points))
 
     def loss_change(self, config: PruneConfig) -> LossChange:
         """Predicted and measured loss change of one run."""
         config = self.resolve(config)
         return self.cache.get(
-            ("loss change", *_source(config), config.key), lambda: self._loss_change(config), lambda _: 200
+            ("loss change", *source_key(config), config.key), lambda: self._loss_change(config), lambda _: 200
         )
 
     def report(self, config: PruneConfig, progress: Progress | None = None) -> RunReport:
@@ -251,29 +332,46 @@ class Workspace:
             pruned = self.evaluation(config)
         with watch("loss change"):
             change = self.loss_change(config)
-        return RunReport(config, problem, outcome, pruned, change, dict(watch.seconds))
+        return RunReport(config, problem, outcome, pruned, change, self.damping(config), dict(watch.seconds))
+
+    def held_out_change(self, config: PruneConfig) -> tuple[QuadraticTerms | None, float | None]:
+        """(predicted, measured) loss change on the held-out samples alone; None where there is nothing to say it from."""
+        config = self.resolve(config)
+
+        def make() -> tuple[QuadraticTerms | None, float | None]:
+            used, held_out = self.samples(config)
+            if len(held_out) == 0:
+                return None, None
+            predicted = None
+            if config.uses_gradients:
+                rows = self._held_out_rows(config, len(used), held_out)
+                predicted = quadratic_terms(rows, self._step(config), self.blocks(config))
+            return predicted, self._measured(config, held_out)
+
+        return self.cache.get(("held-out change", *source_key(config), config.key), make, lambda _: 200)
 
     def _loss_change(self, config: PruneConfig) -> LossChange:
-        problem = self.problem(config)
-        weights = self.outcome(config).weights
-        step = weights - problem.weights
+        step = self._step(config)
         used, held_out = self.samples(config)
-
-        def measured(indices: np.ndarray) -> float | None:
-            if len(indices) == 0:
-                return None
-            samples = problem.train_samples(indices)
-            return problem.evaluate(weights, samples).loss - problem.evaluate(None, samples).loss
-
-        inside = outside = penalty = None
+        inside = penalty = None
         if config.uses_gradients:
-            blocks = self.blocks(config)
-            inside = quadratic_terms([self.context(config).fisher().rows], step, blocks, config.mini_batch)
-            if len(held_out):
-                outside = quadratic_terms(self._held_out_rows(config, len(used), held_out), step, blocks)
-            if config.uses_inverse or config.update is Update.JOINT:
-                penalty = 0.5 * config.damping * float(step.double().square().sum())
-        return LossChange(inside, outside, penalty, measured(used), measured(held_out), len(held_out))
+            inside = own_quadratic_terms(self.context(config).fisher(), step, config.mini_batch)
+        if config.uses_damping:
+            penalty = 0.5 * self.damping(config) * float(step.double().square().sum())
+        predicted, measured = self.held_out_change(config)
+        return LossChange(inside, predicted, penalty, self._measured(config, used), measured, len(held_out))
+
+    def _step(self, config: PruneConfig) -> Tensor:
+        """δ (d,), final less original weights."""
+        return self.outcome(config).weights - self.problem(config).weights
+
+    def _measured(self, config: PruneConfig, indices: np.ndarray) -> float:
+        """Mean loss on these training samples after pruning less before, in nats."""
+        problem = self.problem(config)
+        samples = problem.train_samples(indices)
+        key = ("dense loss", *source_key(config), digest(indices))
+        before = self.cache.get(key, lambda: problem.evaluate(None, samples).loss, lambda _: 100)
+        return problem.evaluate(self.outcome(config).weights, samples).loss - before
 
     def _held_out_rows(self, config: PruneConfig, used: int, indices: np.ndarray) -> Iterable[Tensor]:
         """Single-sample gradient rows of the held-out samples."""
@@ -281,56 +379,12 @@ class Workspace:
         samples: Samples = problem.train_samples(indices)
 
         def rows() -> Iterator[Tensor]:
-            options = _label_options(config, used, len(indices))
+            options = label_options(config, used, len(indices))
             return gradient_rows(problem.model, problem.parameters, samples.batches(1024), **options)
 
         if len(indices) * problem.weights.nbytes > HELD_OUT_KEPT_BYTES:
             return rows()
-        key = ("held-out rows", *_source(config), config.labels, config.seed, used, len(indices), config.sample_indices)
+        # The far end of the order is held out, mostly the same whatever the Fisher's samples; drawn labels come after theirs.
+        drawn = None if config.labels is Labels.TRUE else (config.seed, used)
+        key = ("held-out rows", *source_key(config), digest(indices), drawn)
         return self.cache.get(key, lambda: tuple(rows()), lambda parts: sum(part.nbytes for part in parts))
-
-
-def _source(config: PruneConfig) -> tuple:
-    """What the network and its data depend on; a replaced weights file counts as another."""
-    if config.weights == SHIPPED:
-        stamp = SHIPPED
-    else:
-        path = Path(config.weights)
-        stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else str(path)
-    root = find_root(get_dataset(config.dataset), config.data_dir)
-    return (config.model, stamp, root, config.exclude, str(resolve_device(config.device)))
-
-
-def _rows_key(config: PruneConfig) -> tuple:
-    """What gradient rows depend on, but for their number."""
-    return (*_source(config), config.mini_batch, config.labels, config.seed, config.sample_indices)
-
-
-def _fisher_key(config: PruneConfig) -> tuple:
-    """What a Fisher depends on."""
-    return (*_rows_key(config), config.num_samples, config.block_size, config.solver)
-
-
-def _result_key(config: PruneConfig) -> tuple:
-    """What a mask and its weights depend on: settings that the method never reads are left out."""
-    read = (config.method, config.sparsity, config.scope, config.update, config.update_scale)
-    if not config.uses_gradients:
-        return (*_source(config), *read)
-    if config.uses_inverse or config.update is Update.JOINT:
-        return (*_fisher_key(config), config.damping, *read)
-    return (*_fisher_key(config.replace(block_size=BLOCK_LAYER)), *read)
-
-
-def _curve_key(config: PruneConfig, sparsities: Sequence[float]) -> tuple:
-    return ("curve", *_result_key(config.replace(sparsity=0.0)), tuple(sparsities))
-
-
-def _indices(config: PruneConfig) -> np.ndarray | None:
-    return None if config.sample_indices is None else np.array(config.sample_indices, dtype=np.int64)
-
-
-def _label_options(config: PruneConfig, start: int, count: int) -> dict[str, object]:
-    """Sampled labels of the ``count`` samples after the first ``start``."""
-    if config.labels is Labels.TRUE:
-        return {"labels": config.labels}
-    return {"labels": config.labels, "uniforms": label_uniforms(start + count, config.seed)[start:]}

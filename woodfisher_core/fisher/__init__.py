@@ -1,9 +1,10 @@
 """The inverse empirical Fisher as a linear operator: one interface over dual, primal and spectral solvers."""
 
 from woodfisher_core.fisher.blocks import Blocks
+from woodfisher_core.fisher.groups import Source
 from woodfisher_core.fisher.operator import EmpiricalFisher, InverseFisher
 from woodfisher_core.fisher.recursion import recursive_inverse
-from woodfisher_core.fisher.streamed import Source, Span, StreamedFisher, cut
+from woodfisher_core.fisher.streamed import Span, StreamedFisher, cut
 
 __all__ = [
     "Blocks",

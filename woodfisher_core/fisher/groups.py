@@ -6,6 +6,7 @@ A group's rows are the float32 gradients as they were stored; mathematics on the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ COMPUTE = torch.float64
 # cache and in the allocator's reach (64 MB chunks took a fifth longer), but never fewer columns than make a good product.
 CHUNK_BYTES = 1 << 24
 CHUNK_COLUMNS = 512
-# Bytes of a chunk that enters a Gram matrix: its result is N×N whatever the width, so wider is better.
+# The same where a chunk is a view that enters a Gram matrix: nothing is copied, and the result is N×N whatever the width.
 GRAM_BYTES = 1 << 26
 # Sides of the diagonal tiles a lower triangle is cut into: smaller wastes less above the diagonal, but multiplies slower.
 TILE = 128
@@ -30,6 +31,42 @@ FACTOR_LIMIT = 1e12
 SPECTRUM_LIMIT = 5e10
 
 
+class Source(Protocol):
+    """Gradient rows G (N, d) kept elsewhere than in memory, on ``device`` and in ``dtype`` when read."""
+
+    num_rows: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def read(self, columns: slice) -> Tensor:
+        """(N, c) of one of the parts the source was cut into."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rows (1, N, B) of one block that is read in ``parts``; stands where a group has its tensor."""
+
+    source: Source
+    columns: tuple[slice, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (1, self.source.num_rows, self.columns[-1].stop - self.columns[0].start)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.source.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.source.device
+
+    def parts(self) -> Iterator[tuple[int, Tensor]]:
+        """(first column within the block, (1, N, c))."""
+        for part in self.columns:
+            yield part.start - self.columns[0].start, self.source.read(part).unsqueeze(0)
+
+
 @dataclass(frozen=True)
 class Group:
     """``count`` blocks of equal size B with N gradient rows each.
@@ -38,7 +75,7 @@ class Group:
     ``first_block`` numbers the first of them, for messages.
     """
 
-    rows: Tensor
+    rows: Tensor | Window
     columns: slice | Tensor
     first_block: int
 
@@ -94,7 +131,7 @@ class Group:
     def gram(self, precision: torch.dtype = COMPUTE) -> Tensor:
         """K = G Gᵀ of each block, (count, N, N) float64, from products of chunks in ``precision``."""
         total = torch.zeros(self.rows.shape[0], self.num_rows, self.num_rows, dtype=COMPUTE, device=self.rows.device)
-        for _, part in self.chunks(precision, GRAM_BYTES):
+        for _, part in self.chunks(precision, CHUNK_BYTES if precision is COMPUTE else GRAM_BYTES):
             add_lower_gram(total, part)
         return mirrored(total)
 

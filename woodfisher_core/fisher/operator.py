@@ -7,7 +7,6 @@ Alistarh 2020, eq. 7). No B×B matrix is formed where N < B.
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,14 +14,11 @@ from torch import Tensor
 from woodfisher_core.errors import InputError
 from woodfisher_core.fisher.blocks import Blocks
 from woodfisher_core.fisher.dual import Dual
-from woodfisher_core.fisher.groups import COMPUTE, Group, groups_of
+from woodfisher_core.fisher.groups import COMPUTE, Group, Window, groups_of
 from woodfisher_core.fisher.joint import joint_steps
 from woodfisher_core.fisher.primal import Primal
 from woodfisher_core.fisher.spectral import Spectral
 from woodfisher_core.options import Solver
-
-if TYPE_CHECKING:
-    from woodfisher_core.fisher.streamed import Window
 
 
 class EmpiricalFisher:
@@ -35,7 +31,7 @@ class EmpiricalFisher:
         first_block: Number of the first of them, for messages.
     """
 
-    def __init__(self, rows: "Tensor | Window", blocks: Blocks, first_block: int = 0):
+    def __init__(self, rows: Tensor | Window, blocks: Blocks, first_block: int = 0):
         self.rows, self.blocks = rows, blocks
         if isinstance(rows, Tensor):
             if rows.ndim != 2 or rows.shape[0] < 1:

@@ -7,26 +7,14 @@ than a span is read in parts instead, each part twice where a Gram matrix has to
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from woodfisher_core.fisher.blocks import Blocks, Run
-from woodfisher_core.fisher.groups import COMPUTE
+from woodfisher_core.fisher.groups import COMPUTE, Source, Window
 from woodfisher_core.fisher.operator import EmpiricalFisher, check_damping
 from woodfisher_core.options import Solver
-
-
-class Source(Protocol):
-    """Gradient rows G (N, d) kept elsewhere than in memory, on ``device`` and in ``dtype`` when read."""
-
-    num_rows: int
-    device: torch.device
-    dtype: torch.dtype
-
-    def read(self, columns: slice) -> Tensor:
-        """(N, c) of one of the parts the source was cut into."""
 
 
 @dataclass(frozen=True)
@@ -76,31 +64,6 @@ def cut(blocks: Blocks, num_rows: int, width: int) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-@dataclass(frozen=True)
-class Window:
-    """The rows (1, N, B) of one block that is read in parts; stands where a group has its tensor."""
-
-    source: Source
-    span: Span
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (1, self.source.num_rows, self.span.blocks.dim)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.source.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.source.device
-
-    def parts(self) -> Iterator[tuple[int, Tensor]]:
-        """(first column within the block, (1, N, c))."""
-        for part in self.span.parts:
-            yield part.start - self.span.columns.start, self.source.read(part).unsqueeze(0)
-
-
 class StreamedFisher:
     """What :class:`EmpiricalFisher` is, over a source; holds nothing between calls, so nothing is shared between dampings."""
 
@@ -147,7 +110,7 @@ class StreamedFisher:
 
     def _pieces(self) -> Iterator[tuple[slice, EmpiricalFisher]]:
         for span in self.spans:
-            rows = self.source.read(span.parts[0]) if len(span.parts) == 1 else Window(self.source, span)
+            rows = self.source.read(span.parts[0]) if len(span.parts) == 1 else Window(self.source, span.parts)
             yield span.columns, EmpiricalFisher(rows, span.blocks, span.first_block)
 
 

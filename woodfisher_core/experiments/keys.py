@@ -1,0 +1,67 @@
+"""What each kept result depends on: settings that it never reads are left out, so that changing them recomputes nothing."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from woodfisher_core.data import find_root, get_dataset
+from woodfisher_core.devices import resolve_device
+from woodfisher_core.experiments.config import SHIPPED, PruneConfig
+from woodfisher_core.options import BLOCK_LAYER, Labels
+from woodfisher_core.sampling import label_uniforms
+
+
+def source_key(config: PruneConfig) -> tuple:
+    """What the network and its data depend on; a replaced weights file counts as another."""
+    if config.weights == SHIPPED:
+        stamp = SHIPPED
+    else:
+        path = Path(config.weights)
+        stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else str(path)
+    root = find_root(get_dataset(config.dataset), config.data_dir)
+    return (config.model, stamp, root, config.exclude, str(resolve_device(config.device)))
+
+
+def rows_key(config: PruneConfig) -> tuple:
+    """What gradient rows depend on, but for their number."""
+    read = (config.mini_batch, config.labels, config.seed, config.sample_indices, config.gradient_precision)
+    return (*source_key(config), *read)
+
+
+def fisher_key(config: PruneConfig) -> tuple:
+    """What a Fisher depends on."""
+    return (*rows_key(config), config.num_samples, config.block_size, config.solver)
+
+
+def result_key(config: PruneConfig) -> tuple:
+    """What a mask and its weights depend on: settings that the method never reads are left out."""
+    read = (config.method, config.sparsity, config.scope, config.update, config.update_scale)
+    if not config.uses_gradients:
+        return (*source_key(config), *read)
+    if config.uses_damping:
+        return (*fisher_key(config), config.damping, config.damping_scale, *read)
+    return (*fisher_key(config.replace(block_size=BLOCK_LAYER)), *read)
+
+
+def curve_key(config: PruneConfig, sparsities: Sequence[float]) -> tuple:
+    """What a curve over ``sparsities`` depends on."""
+    return ("curve", *result_key(config.replace(sparsity=0.0)), tuple(sparsities))
+
+
+def digest(indices: np.ndarray) -> str:
+    """A short name of these samples."""
+    return hashlib.sha256(indices.tobytes()).hexdigest()
+
+
+def given_indices(config: PruneConfig) -> np.ndarray | None:
+    """The sample indices the config names, where it names them."""
+    return None if config.sample_indices is None else np.array(config.sample_indices, dtype=np.int64)
+
+
+def label_options(config: PruneConfig, start: int, count: int) -> dict[str, object]:
+    """Sampled labels of the ``count`` samples after the first ``start``."""
+    if config.labels is Labels.TRUE:
+        return {"labels": config.labels}
+    return {"labels": config.labels, "uniforms": label_uniforms(start + count, config.seed)[start:]}
