@@ -15,16 +15,13 @@ from woodfisher_core.errors import NumericalError
 from woodfisher_core.fisher.groups import (
     COMPUTE,
     FACTOR_LIMIT,
+    TILE,
     Group,
     check_condition,
     check_diagonal,
     cholesky,
-    lower_tiles,
 )
 from woodfisher_core.fisher.precision import SINGLE, TOLERANCE, SingleBound, single_helps
-
-# Rows of Z squared and summed in Z's own precision before they enter a float64 sum.
-SUMMED_ROWS = 256
 
 
 class Dual:
@@ -98,41 +95,40 @@ class DualFactor:
         if SINGLE in self.dual.precisions:
             bound = SingleBound(inverse * gram.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(1))
             single = inverse.to(SINGLE)
-        buffer: list[Tensor] = []
         parts = []
         for _, part in self.group.chunks(COMPUTE if single is None else SINGLE):
             if single is None:
-                leverage = _leverage(inverse, part, buffer)
-            else:
-                leverage = _leverage(single, part, buffer)
-                allowed = TOLERANCE
-                if precision is SINGLE:
-                    lost = bound.gram(leverage)
-                    if (lost > TOLERANCE).any():
-                        return None
-                    allowed = TOLERANCE - lost
-                again = (bound.product(leverage) > allowed).any(0).nonzero().squeeze(1)
-                if len(again):
-                    leverage[:, again] = _leverage(inverse, part[:, :, again].to(COMPUTE), [])
-            curvature = torch.linalg.vecdot(part, part, dim=1).to(COMPUTE) / self.group.num_rows
-            parts.append(check_diagonal((1.0 - leverage) / self.damping, curvature, self.group, self.damping))
+                parts.append(self._exact(inverse, part))
+                continue
+            leverage = _leverage(single, part)
+            allowed = TOLERANCE
+            if precision is SINGLE:
+                lost = bound.gram(leverage)
+                if (lost > TOLERANCE).any():
+                    return None
+                allowed = TOLERANCE - lost
+            again = (bound.product(leverage) > allowed).any(0).nonzero().squeeze(1)
+            diagonal = (1.0 - leverage) / self.damping
+            if len(again):
+                diagonal[:, again] = self._exact(inverse, part[:, :, again].to(COMPUTE))
+            parts.append(check_diagonal(diagonal, None, self.group, self.damping))
         return torch.cat(parts, dim=1)
 
+    def _exact(self, inverse: Tensor, part: Tensor) -> Tensor:
+        """diag F⁻¹ of the float64 columns ``part`` (count, N, c), held against its exact bounds."""
+        curvature = torch.linalg.vecdot(part, part, dim=1) / self.group.num_rows
+        diagonal = (1.0 - _leverage(inverse, part)) / self.damping
+        return check_diagonal(diagonal, curvature, self.group, self.damping)
 
-def _leverage(inverse: Tensor, part: Tensor, buffer: list[Tensor]) -> Tensor:
-    """Σ_n (L⁻¹G)_nj², (count, c) float64, from L⁻¹ (count, N, N) and columns (count, N, c) of one dtype.
 
-    ``buffer`` keeps the room for Z from one call to the next: fresh memory costs as much as the sum.
-    """
-    num_rows, width = part.shape[1:]
-    if not buffer or buffer[0].shape[2] < width:
-        buffer[:] = [part.new_empty(part.shape)]
-    product = buffer[0][:, :, :width]
-    # The diagonal tiles come first: they write where the others add.
-    for rows, columns in sorted(lower_tiles(num_rows), key=lambda tile: tile[0] != tile[1]):
-        product[:, rows].baddbmm_(inverse[:, rows, columns], part[:, columns], beta=0 if rows == columns else 1)
-    total = product.new_zeros(part.shape[0], width, dtype=COMPUTE)
-    for start in range(0, num_rows, SUMMED_ROWS):
-        some = product[:, start : start + SUMMED_ROWS]
-        total += torch.linalg.vecdot(some, some, dim=1)
+def _leverage(inverse: Tensor, part: Tensor) -> Tensor:
+    """Σ_n (L⁻¹G)_nj², (count, c) float64, from L⁻¹ (count, N, N) and columns (count, N, c) of one dtype."""
+    count, num_rows, width = part.shape
+    total = part.new_zeros(count, width, dtype=COMPUTE)
+    # One piece of memory for all tiles: a fresh one each would cost as much as the sum.
+    buffer = part.new_empty(count, TILE, width)
+    for start in range(0, num_rows, TILE):
+        stop = min(start + TILE, num_rows)
+        tile = buffer[:, : stop - start].baddbmm_(inverse[:, start:stop, :stop], part[:, :stop], beta=0)
+        total += torch.linalg.vecdot(tile, tile, dim=1)
     return total

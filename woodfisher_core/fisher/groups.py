@@ -20,7 +20,7 @@ COMPUTE = torch.float64
 CHUNK_BYTES = 1 << 24
 CHUNK_COLUMNS = 512
 # The same where a chunk is a view that enters a Gram matrix: nothing is copied, and the result is N×N whatever the width.
-GRAM_BYTES = 1 << 26
+GRAM_BYTES = 1 << 28
 # Sides of the diagonal tiles a lower triangle is cut into: smaller wastes less above the diagonal, but multiplies slower.
 TILE = 128
 # Relative slack in the bounds 1/F_jj ≤ [F⁻¹]_jj ≤ 1/λ before a result counts as numerically wrong.
@@ -255,12 +255,14 @@ def _ill_conditioned(group: Group, index: int, damping: float, condition: float,
     )
 
 
-def check_diagonal(diagonal: Tensor, curvature: Tensor, group: Group, damping: float) -> Tensor:
+def check_diagonal(diagonal: Tensor, curvature: Tensor | None, group: Group, damping: float) -> Tensor:
     """``diagonal`` if 1/F_jj ≤ [F⁻¹]_jj ≤ 1/λ holds as it must for any positive definite F; else a NumericalError.
 
-    ``curvature`` is diag of (1/N) GᵀG, both (count, B).
+    ``curvature`` is diag of (1/N) GᵀG, both (count, B); None where another bound has been held already, which leaves
+    0 < [F⁻¹]_jj ≤ 1/λ.
     """
-    low, high = 1.0 / (curvature + damping), 1.0 / damping
+    high = 1.0 / damping
+    low = torch.full_like(diagonal, torch.finfo(COMPUTE).tiny) if curvature is None else 1.0 / (curvature + damping)
     wrong = ~((diagonal >= low * (1 - BOUND_SLACK)) & (diagonal <= high * (1 + BOUND_SLACK)))
     if wrong.any():
         block, weight = (int(i) for i in wrong.nonzero()[0])

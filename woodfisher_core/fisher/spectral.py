@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import COMPUTE, SPECTRUM_LIMIT, Group, check_condition, check_diagonal
+from woodfisher_core.fisher.groups import COMPUTE, SPECTRUM_LIMIT, TILE, Group, check_condition, check_diagonal
 from woodfisher_core.fisher.precision import SINGLE, TOLERANCE, SingleBound, single_helps
 
 
@@ -86,21 +86,24 @@ class DualSpectrum:
         self.squares = torch.empty(group.rows.shape, dtype=SINGLE, device=gram.device)
         outside, curvature = [], []
         for picked, part in group.chunks(precision):
-            curvature.append(torch.linalg.vecdot(part, part, dim=1).to(COMPUTE) / group.num_rows)
             if precision is SINGLE:
-                squared = torch.bmm(projector, part, out=self.squares[:, :, picked]).square_()
-                outside.append(1.0 - squared.sum(1, dtype=COMPUTE))
+                vectors = torch.bmm(projector, part, out=self.squares[:, :, picked])
+                outside.append(1.0 - _norms(vectors))
+                vectors.square_()
             else:
                 squared = (projector @ part).square_()
                 outside.append(1.0 - squared.sum(1))
                 self.squares[:, :, picked] = squared
+                curvature.append(torch.linalg.vecdot(part, part, dim=1) / group.num_rows)
         # Not clamped at zero: rounding in V near the cutoff enters here and in Q with opposite signs and must cancel.
-        self.outside, self.curvature = torch.cat(outside, dim=1), torch.cat(curvature, dim=1)
+        self.outside = torch.cat(outside, dim=1)
+        # For the exact bounds; what came from float32 is held against its own instead.
+        self.curvature = torch.cat(curvature, dim=1) if curvature else None
 
     @property
     def nbytes(self) -> int:
         held = (self.values, self.vectors, self.norms, self.curvature, self.squares, self.outside)
-        return sum(tensor.nbytes for tensor in held)
+        return sum(tensor.nbytes for tensor in held if tensor is not None)
 
     def diagonals(self, dampings: Sequence[float]) -> Tensor:
         """diag F⁻¹, (count, k, B) float64, unchecked."""
@@ -115,6 +118,14 @@ class DualSpectrum:
         bound = SingleBound((self.values + shift).rsqrt().unsqueeze(-1) * self.vectors.mT * self.norms.unsqueeze(1))
         leverage = (1.0 - damping * self.diagonals([damping])[:, 0]).clamp_(min=0.0)
         return float((bound.gram(leverage) + bound.product(leverage)).max())
+
+
+def _norms(vectors: Tensor) -> Tensor:
+    """Σ_k V_kj², (count, c) float64, of float32 V (count, N, c)."""
+    total = vectors.new_zeros(vectors.shape[0], vectors.shape[2], dtype=COMPUTE)
+    for some in vectors.split(TILE, dim=1):
+        total += torch.linalg.vecdot(some, some, dim=1)
+    return total
 
 
 class PrimalSpectrum:
