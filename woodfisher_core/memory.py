@@ -42,7 +42,7 @@ def predict(
         held += run.count * 2 * 8 * side * side  # the matrix and its factor or eigenvectors
         largest = max(largest, 8 * side * side)  # the damped matrix, while it is factored
         if solver is Solver.SPECTRAL and dual:
-            held += run.count * run.size * num_rows * itemsize
+            held += 2 * run.count * run.size * num_rows * 4  # float32, from float32 products and from float64 ones
     rows = num_rows * blocks.dim * itemsize
     chunk = max(CHUNK_BYTES, 8 * CHUNK_COLUMNS * num_rows)
     return MemoryNeed(rows, held, min(4 * chunk, 3 * rows) + largest + vectors * 8 * blocks.dim)

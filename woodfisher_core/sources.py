@@ -1,6 +1,7 @@
 """Gradients that do not fit in memory: written once to a file and read back in parts, or computed again for every part."""
 
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -45,15 +46,15 @@ class Spilled:
             self._starts[part.start, part.stop] = position
             position += num_rows * (part.stop - part.start) * dtype.itemsize
         self.nbytes = position
+        self._one_at_a_time = threading.Lock()  # a file has one position, whoever reads
         # Unbuffered: pieces are large, and a buffer would only copy them once more.
-        self._file = tempfile.TemporaryFile(  # noqa: SIM115 - it lives as long as this object
-            prefix="woodfisher-", suffix=".gradients", dir=folder, buffering=0
-        )
-        weakref.finalize(self, self._file.close)
         try:
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - it lives as long as this object
+                prefix="woodfisher-", suffix=".gradients", dir=folder, buffering=0
+            )
+            weakref.finalize(self, self._file.close)
             self._fill(pieces)
         except OSError as error:
-            self._file.close()
             raise MemoryBudgetError(
                 f"scratch file: writing {gib(self.nbytes)} of gradients to {folder or tempfile.gettempdir()} failed "
                 f"({error.strerror}). Choose another folder (scratch), or storage 'recomputed'."
@@ -73,13 +74,16 @@ class Spilled:
     def read(self, columns: slice) -> Tensor:
         """(N, c) of one part."""
         rows = torch.empty(self.num_rows, columns.stop - columns.start, dtype=self.dtype)
-        self._file.seek(self._starts[columns.start, columns.stop])
         view, done = _bytes_of(rows), 0
-        while done < len(view):
-            count = self._file.readinto(view[done:])
-            if not count:
-                raise MemoryBudgetError("scratch file: it is shorter than what was written. Is the disk full or gone?")
-            done += count
+        with self._one_at_a_time:
+            self._file.seek(self._starts[columns.start, columns.stop])
+            while done < len(view):
+                count = self._file.readinto(view[done:])
+                if not count:
+                    raise MemoryBudgetError(
+                        "scratch file: it is shorter than what was written. Is the disk full or gone?"
+                    )
+                done += count
         return rows.to(self.device)
 
 

@@ -8,7 +8,7 @@ from oracle import dense_inverse, relative
 
 from woodfisher_core.errors import NumericalError
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.fisher import Blocks, EmpiricalFisher, dual, precision, spectral
+from woodfisher_core.fisher import Blocks, EmpiricalFisher, dual, groups, precision, spectral
 from woodfisher_core.fisher.blocks import Run
 from woodfisher_core.fisher.groups import COMPUTE, Group, add_lower_gram, lower_tiles, mirrored
 from woodfisher_core.fisher.precision import SINGLE
@@ -21,7 +21,7 @@ DAMPINGS = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 @pytest.fixture
 def always_tried(monkeypatch):
     """Float32 is tried on small problems too."""
-    monkeypatch.setattr(precision, "LEAST_WORK", 1)
+    monkeypatch.setattr(groups, "LEAST_WORK", 1)
 
 
 def wide_rows(num_rows: int, size: int, kind: str) -> torch.Tensor:

@@ -12,7 +12,7 @@ from woodfisher_core.parameters import patterns
 from woodfisher_core.prune_options import PruneOptions
 
 # Raised only when the numbers a config gives change.
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 SHIPPED = "shipped"
 # Where things lie on this machine; they do not change a result (the weights' hash and the indices do).
 _PLACES = frozenset({"data_dir", "weights"})

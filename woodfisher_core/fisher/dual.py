@@ -3,10 +3,9 @@
 F⁻¹ = (1/λ) [I − Gᵀ(NλI + K)⁻¹G],  K = GGᵀ,  L Lᵀ = NλI + K,  Z = L⁻¹G  ⇒  diag F⁻¹ = (1 − Σ_n Z_nj²)/λ.
 
 Factors are float64. K and Z are multiplied out in float32 where the bound of ``precision`` allows it, else in float64: K as a
-whole, Z weight by weight. Which it is depends on G and λ alone, never on what was asked before.
+whole, Z weight by weight; a product F⁻¹x is refined to float64 whatever K came from. Which it is depends on the block's rows and
+λ alone, never on what was asked before.
 """
-
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,7 +20,7 @@ from woodfisher_core.fisher.groups import (
     check_diagonal,
     cholesky,
 )
-from woodfisher_core.fisher.precision import SINGLE, TOLERANCE, SingleBound, single_helps
+from woodfisher_core.fisher.precision import SINGLE, TOLERANCE, SingleBound, refined, single_helps
 
 
 class Dual:
@@ -54,38 +53,49 @@ class DualFactor:
 
     def __init__(self, dual: Dual, damping: float):
         self.dual, self.group, self.damping = dual, dual.group, damping
+        self._factors: dict[torch.dtype, Tensor] = {}
 
     @property
     def nbytes(self) -> int:
         count, num_rows, size = self.group.rows.shape
-        return 8 * count * (num_rows**2 + size)
+        return 8 * count * (len(self.dual.precisions) * num_rows**2 + size)
 
     def diagonal(self) -> Tensor:
         """diag F⁻¹, (count, B)."""
-        return self._solved[1]
-
-    def apply(self, x: Tensor) -> Tensor:
-        """F⁻¹x, (count, B, k)."""
-        inner = torch.cholesky_solve(self.group.project(x), self._solved[0])
-        return (x - self.group.lift(inner)) / self.damping
-
-    @cached_property
-    def _solved(self) -> tuple[Tensor, Tensor]:
-        """The factor of NλI + K, and diag F⁻¹ from it."""
         for precision in self.dual.precisions:
-            gram = self.dual.gram(precision)
-            shifted = gram.clone()
-            shifted.diagonal(dim1=-2, dim2=-1).add_(self.group.num_rows * self.damping)
             try:
-                factor = cholesky(shifted, self.group, self.damping)
+                found = self._diagonal(self._factor(precision), self.dual.gram(precision), precision)
             except NumericalError:
                 if precision is COMPUTE:
                     raise
                 continue
-            diagonal = self._diagonal(factor, gram, precision)
-            if diagonal is not None:
-                return factor, diagonal
+            if found is not None:
+                return found
         raise AssertionError("float64 is always accepted or raises")
+
+    def apply(self, x: Tensor) -> Tensor:
+        """F⁻¹x, (count, B, k)."""
+        target = self.group.project(x)
+        inner = None
+        if self.dual.precisions[0] is SINGLE:
+            try:
+                factor = self._factor(SINGLE)
+            except NumericalError:
+                pass
+            else:
+                shift = self.group.num_rows * self.damping
+                inner = refined(self.group, lambda right: torch.cholesky_solve(right, factor), target, shift)
+        if inner is None:
+            inner = torch.cholesky_solve(target, self._factor(COMPUTE))
+        return (x - self.group.lift(inner)) / self.damping
+
+    def _factor(self, precision: torch.dtype) -> Tensor:
+        """L of L Lᵀ = NλI + K."""
+        if precision not in self._factors:
+            shifted = self.dual.gram(precision).clone()
+            shifted.diagonal(dim1=-2, dim2=-1).add_(self.group.num_rows * self.damping)
+            self._factors[precision] = cholesky(shifted, self.group, self.damping)
+        return self._factors[precision]
 
     def _diagonal(self, factor: Tensor, gram: Tensor, precision: torch.dtype) -> Tensor | None:
         """diag F⁻¹ (count, B), or None where a Gram matrix of this precision is not good enough for it."""

@@ -1,7 +1,7 @@
 """Blocks of equal size handled together, so that many small blocks are one batched product.
 
-A group's rows are the float32 gradients as they were stored; mathematics on them is float64, a chunk of columns at a time
-(no float64 copy of G ever exists as a whole).
+A group's rows are the gradients as they were stored; mathematics on them is done a chunk of columns at a time, in float64 or,
+where ``precision`` allows it, in float32.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,12 @@ CHUNK_BYTES = 1 << 24
 CHUNK_COLUMNS = 512
 # The same where a chunk is a view that enters a Gram matrix: nothing is copied, and the result is N×N whatever the width.
 GRAM_BYTES = 1 << 28
+# But never more columns of float32 in one sum: its error grows with them, and the bound in ``precision`` counts on this.
+SINGLE_COLUMNS = 1 << 14
+# Operations of one block's product below which float64 costs too little to matter, and how much wider than high G must be
+# for float32 to have a chance.
+LEAST_WORK = 1 << 28
+LEAST_WIDTH = 8
 # Sides of the diagonal tiles a lower triangle is cut into: smaller wastes less above the diagonal, but multiplies slower.
 TILE = 128
 # Relative slack in the bounds 1/F_jj ≤ [F⁻¹]_jj ≤ 1/λ before a result counts as numerically wrong.
@@ -107,6 +113,8 @@ class Group:
     def chunks(self, dtype: torch.dtype = COMPUTE, nbytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
         """(columns, rows of these columns in ``dtype`` (count, N, c)), about ``nbytes`` at a time."""
         width = max(CHUNK_COLUMNS, nbytes // (dtype.itemsize * self.rows.shape[0] * self.num_rows))
+        if dtype is not COMPUTE:
+            width = min(width, SINGLE_COLUMNS)
         for first, rows in self.parts():
             for start in range(0, rows.shape[2], width):
                 part = rows[:, :, start : start + width].to(dtype)
@@ -147,6 +155,13 @@ class Group:
             total.baddbmm_(part, x[:, picked])
         return total
 
+    def normal(self, y: Tensor) -> Tensor:
+        """G Gᵀ y of each block, (count, N, k) float64, in one pass over G."""
+        total = torch.zeros_like(y)
+        for _, part in self.chunks():
+            total.baddbmm_(part, part.mT @ y)
+        return total
+
     def lift(self, y: Tensor) -> Tensor:
         """Gᵀ y of each block: (count, B, k) from (count, N, k) float64."""
         return torch.cat([part.mT @ y for _, part in self.chunks()], dim=1)
@@ -162,7 +177,8 @@ def groups_of(rows: Tensor, blocks: Blocks, first: int = 0) -> list[Group]:
     groups = []
     for run in blocks.runs:
         shrunk = _few_active(rows, run) if run.size > num_rows else [False] * run.count
-        batch = max(1, CHUNK_BYTES // (8 * run.size * max(num_rows, min(run.size, num_rows))))
+        # A block that may go in float32 stands alone: what it gets must not depend on its neighbours.
+        batch = 1 if large(num_rows, run.size) else max(1, CHUNK_BYTES // (8 * run.size * num_rows))
         index = 0
         while index < run.count:
             start = run.offset + index * run.size
@@ -182,6 +198,11 @@ def groups_of(rows: Tensor, blocks: Blocks, first: int = 0) -> list[Group]:
             index = stop
         first += run.count
     return groups
+
+
+def large(num_rows: int, size: int) -> bool:
+    """Whether a block is worth trying in float32: enough work, and G wide enough."""
+    return 2 * num_rows**2 * size >= LEAST_WORK and size >= LEAST_WIDTH * num_rows
 
 
 def _active(rows: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from woodfisher_core.fisher.groups import COMPUTE, FACTOR_LIMIT, Group, check_co
 
 # Bytes of Gram matrices grown together in one pass over G.
 HELD_BYTES = 1 << 28
+# Bytes of survivors' columns copied together.
+GATHERED_BYTES = 1 << 26
 
 
 def joint_steps(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
@@ -103,8 +105,13 @@ def _growing_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[tu
 def _gram_of(rows: Tensor, picked: Tensor, block: Group) -> Tensor:
     """Gram matrix (1, N, N) of the ``picked`` (c,) bool columns of ``rows`` (1, N, c)."""
     columns = picked.nonzero().squeeze(1)
-    chosen = rows if len(columns) == rows.shape[2] else rows.index_select(2, columns)
-    return Group(chosen, columns, block.first_block).gram()
+    if len(columns) == rows.shape[2]:
+        return Group(rows, columns, block.first_block).gram()
+    width = max(1, GATHERED_BYTES // (rows.dtype.itemsize * block.num_rows))
+    total = torch.zeros(1, block.num_rows, block.num_rows, dtype=COMPUTE, device=rows.device)
+    for some in columns.split(width):
+        total += Group(rows.index_select(2, some), some, block.first_block).gram()
+    return total
 
 
 def _dual_solve(gram: Tensor, target: Tensor, group: Group, damping: float) -> Tensor:

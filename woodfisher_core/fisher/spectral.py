@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from woodfisher_core.fisher.groups import COMPUTE, SPECTRUM_LIMIT, TILE, Group, check_condition, check_diagonal
-from woodfisher_core.fisher.precision import SINGLE, TOLERANCE, SingleBound, single_helps
+from woodfisher_core.fisher.precision import SINGLE, TOLERANCE, SingleBound, refined, single_helps
 
 
 class Spectral:
@@ -27,20 +27,20 @@ class Spectral:
         self._spectra: dict[torch.dtype, DualSpectrum | PrimalSpectrum] = {}
         # Smallest damping at which float32 was found good enough, largest at which not: the bound is monotone in λ.
         self._good, self._bad = float("inf"), 0.0
-        self._spectrum(self.precisions[0])
+        self.spectrum(self.precisions[0])
 
     @property
     def nbytes(self) -> int:
         return sum(spectrum.nbytes for spectrum in self._spectra.values())
 
     def at(self, damping: float) -> "SpectralFactor":
-        traces = self._spectrum(self.precisions[0]).values.sum(-1)
+        traces = self.spectrum(self.precisions[0]).values.sum(-1)
         check_condition(traces / (self.group.num_rows * damping), SPECTRUM_LIMIT, self.group, damping)
         return SpectralFactor(self, damping)
 
     def for_damping(self, damping: float) -> "DualSpectrum | PrimalSpectrum":
         """The spectrum good enough at λ = ``damping``."""
-        first = self._spectrum(self.precisions[0])
+        first = self.spectrum(self.precisions[0])
         if self.precisions[0] is COMPUTE or damping >= self._good:
             return first
         if damping > self._bad:
@@ -48,7 +48,7 @@ class Spectral:
                 self._good = damping
                 return first
             self._bad = damping
-        return self._spectrum(COMPUTE)
+        return self.spectrum(COMPUTE)
 
     def diagonals(self, dampings: Sequence[float]) -> Tensor:
         """diag F⁻¹ at every damping, (k, count, B) float64: one matrix product for all that share a spectrum."""
@@ -64,7 +64,8 @@ class Spectral:
                 out[i] = check_diagonal(diagonal, spectrum.curvature, self.group, dampings[i])
         return out
 
-    def _spectrum(self, precision: torch.dtype) -> "DualSpectrum | PrimalSpectrum":
+    def spectrum(self, precision: torch.dtype) -> "DualSpectrum | PrimalSpectrum":
+        """The spectrum from products in ``precision``."""
         if precision not in self._spectra:
             make = DualSpectrum if self.dual else PrimalSpectrum
             self._spectra[precision] = make(self.group, precision)
@@ -75,7 +76,7 @@ class DualSpectrum:
     """Eigenvalues of K, and the squared singular vectors Q as float32 (all terms are positive: float32 loses nothing)."""
 
     def __init__(self, group: Group, precision: torch.dtype):
-        self.group = group
+        self.group, self.precision = group, precision
         gram = group.gram(precision)
         self.norms = gram.diagonal(dim1=-2, dim2=-1).clamp_min(0.0).sqrt()
         values, self.vectors = torch.linalg.eigh(gram)
@@ -132,7 +133,7 @@ class PrimalSpectrum:
     """Eigenvalues and eigenvectors of GᵀG."""
 
     def __init__(self, group: Group, precision: torch.dtype):
-        self.group = group
+        self.group, self.precision = group, precision
         values, self.vectors = torch.linalg.eigh(group.covariance())
         self.values = values.clamp_(min=0.0)
         self.curvature = group.curvature()
@@ -162,9 +163,20 @@ class SpectralFactor:
 
     def apply(self, x: Tensor) -> Tensor:
         """F⁻¹x, (count, B, k)."""
-        group, spectrum = self.spectral.group, self.spectral.for_damping(self.damping)
-        gain = 1.0 / (spectrum.values + group.num_rows * self.damping).unsqueeze(-1)
+        group, shift = self.spectral.group, self.spectral.group.num_rows * self.damping
+        spectrum = self.spectral.for_damping(self.damping)
         if not self.spectral.dual:
-            return group.num_rows * (spectrum.vectors @ (gain * (spectrum.vectors.mT @ x)))
-        inner = spectrum.vectors @ (gain * (spectrum.vectors.mT @ group.project(x)))
+            return group.num_rows * _solve(spectrum, x, shift)
+        target = group.project(x)
+        inner = None
+        if spectrum.precision is SINGLE:
+            inner = refined(group, lambda right: _solve(spectrum, right, shift), target, shift)
+        if inner is None:
+            inner = _solve(self.spectral.spectrum(COMPUTE), target, shift)
         return (x - group.lift(inner)) / self.damping
+
+
+def _solve(spectrum: "DualSpectrum | PrimalSpectrum", right: Tensor, shift: float) -> Tensor:
+    """U (σ + Nλ)⁻¹ Uᵀ r."""
+    gain = 1.0 / (spectrum.values + shift).unsqueeze(-1)
+    return spectrum.vectors @ (gain * (spectrum.vectors.mT @ right))
