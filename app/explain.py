@@ -9,8 +9,8 @@ from app.state import Notes, View
 from woodfisher_core.evaluation import Evaluation, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.problem import Problem
+from woodfisher_core.experiments.results import LossChange
 from woodfisher_core.experiments.tables import HISTOGRAM_DECADES, zero_counts
-from woodfisher_core.experiments.workspace import LossChange
 from woodfisher_core.memory import gib
 from woodfisher_core.methods import Need, Outcome, get_method
 from woodfisher_core.options import BLOCK_NETWORK, DampingScale, Scope
@@ -106,7 +106,7 @@ def write_notes(notes: Notes, space: Workspace, view: View, outcome: Outcome) ->
         notes.damping.caption(using)
         notes.block.caption(using)
         return
-    curvature = float(space.context(config).fisher().diagonal.mean())
+    curvature = space.mean_curvature(config)
     if config.damping_scale is DampingScale.RELATIVE:
         in_force = space.damping(config)
         notes.damping.caption(

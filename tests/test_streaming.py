@@ -1,6 +1,7 @@
 """Gradients that do not fit in memory: the same numbers from a file or recomputed, within the budget, said beforehand."""
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -109,6 +110,16 @@ def test_a_spilled_file_gives_back_what_it_took(tmp_path, dtype):
         assert torch.equal(source.read(part), rows[:, part].to(dtype))
     del source
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_share_a_file():
+    """Several threads reading at once each get their own part."""
+    rows = torch.arange(600, dtype=torch.float32).repeat(50, 1)
+    parts = [slice(start, start + 3) for start in range(0, 600, 3)]
+    source = Spilled([rows], 50, parts, rows.dtype, rows.device)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(source.read, parts * 5))
+    assert all(torch.equal(part, rows[:, columns]) for part, columns in zip(found, parts * 5, strict=True))
 
 
 def test_a_full_disk_is_said(monkeypatch):
@@ -232,8 +243,8 @@ def test_forced_storage_says_what_it_cannot():
     """Held in memory against the budget, a spectral solver over streamed blocks, a folder that is not there, a bad name."""
     with pytest.raises(MemoryBudgetError, match="held in memory need"):
         run(storage="memory", budget=1000)
-    with pytest.raises(MemoryBudgetError, match="spectral solver keeps as much as the gradients"):
-        run(storage="spilled", solver="spectral", block_size="network")
+    with pytest.raises(MemoryBudgetError, match="or choose the solver 'auto'"):
+        run(storage="spilled", solver="spectral", block_size="network", budget=1000)
     with pytest.raises(InputError, match="scratch: expected a folder that exists, got '/nowhere/at/all'"):
         prune(network("mlp"), [batch("mlp", 5)], num_samples=5, scratch="/nowhere/at/all")
     with pytest.raises(InputError, match="storage: expected one of memory, spilled, recomputed, got 'tape'"):
@@ -252,6 +263,34 @@ def test_bfloat16_costs_little():
     full, half = run(), run(gradient_precision="bfloat16", storage="spilled")
     assert half.plan.gradient_bytes * 2 == full.plan.gradient_bytes
     assert (full.mask.keep != half.mask.keep).sum() <= 4
+
+
+def test_asking_for_the_plan_changes_nothing(monkeypatch):
+    """Targets that are never read are not read for the prediction either; a folder that takes no file is said."""
+    inputs, targets = batch("conv", 20)
+    data = [(inputs, torch.full_like(targets, -7))]
+    options = {"num_samples": 20, "sparsity": 0.5, "labels": "sampled", "device": "cpu"}
+    quiet, told = (
+        prune(network("conv"), data, **options),
+        prune(network("conv"), data, say=lambda text: None, **options),
+    )
+    assert torch.equal(quiet.mask.keep, told.mask.keep)
+
+    def none(**options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", none)
+    for say in (None, lambda text: None):
+        with pytest.raises(MemoryBudgetError, match=r"scratch file: writing .*Read-only.* Choose another folder"):
+            prune(network("conv"), [(inputs, targets)], num_samples=20, storage="spilled", say=say)
+
+
+def test_large_activations_make_smaller_chunks():
+    """Rows are made a few at a time where their activations are large, rather than refused."""
+    small = planning.make_plan(task(blocks=Blocks((Run(0, 100, 100),)), activation_bytes=100 << 20), 16 << 30)
+    assert small.chunk * (100 << 20) <= planning.MAKING_SHARE * (16 << 30)
+    assert small.chunk > 1
+    assert planning.make_plan(task(blocks=Blocks((Run(0, 100, 100),)), activation_bytes=1000), 16 << 30).chunk == 256
 
 
 def test_layers_of_other_types_are_named():

@@ -67,14 +67,15 @@ def plan_fisher(
     plan = make_plan(task, allowed, storage=storage, scratch=scratch)
     if not timed:
         return plan
-    tried = max(1, min(len(inputs) // options.mini_batch, PROBED_ROWS)) * min(options.mini_batch, len(inputs))
-    few = (inputs[:tried], targets[:tried])
+    together = min(options.mini_batch, len(inputs))
+    tried = together * max(1, min(len(inputs) // together, PROBED_ROWS))
+    how = _how(options) | {"loss": loss, "mini_batch": together}
 
     def gradient() -> None:
-        for _ in gradient_rows(network, parameters, [few], loss=loss):
+        for _ in gradient_rows(network, parameters, [(inputs[:tried], targets[:tried])], **how):
             pass
 
-    rates = planning.measure(gradient, tried, scratch, inputs.device)
+    rates = planning.measure(gradient, tried, plan.storage, scratch, inputs.device)
     return make_plan(task, allowed, storage=plan.storage, scratch=scratch, rates=rates)
 
 
@@ -97,9 +98,7 @@ def build_fisher(
     """
     watch = watch or Stopwatch()
     blocks, dtype = Blocks.of(parameters, options.block_size), kept_in(network, parameters, options)
-    how = {"loss": loss, "labels": options.labels, "mini_batch": options.mini_batch, "progress": progress}
-    if options.labels is Labels.SAMPLED:
-        how["uniforms"] = label_uniforms(options.num_samples * options.mini_batch, options.seed)
+    how = _how(options) | {"loss": loss, "chunk": plan.chunk, "progress": progress}
     home = compute_device(network.get_parameter(parameters.names[0]).device)
     if plan.storage is Storage.MEMORY:
         with watch("gradients"):
@@ -120,6 +119,14 @@ def build_fisher(
 
         source = Recomputed(make, parameters, options.num_samples, dtype, home)
     return StreamedFisher(source, blocks, plan.spans)
+
+
+def _how(options: PruneOptions) -> dict[str, object]:
+    """What gradients are made with, the same on every pass."""
+    how: dict[str, object] = {"labels": options.labels, "mini_batch": options.mini_batch}
+    if options.labels is Labels.SAMPLED:
+        how["uniforms"] = label_uniforms(options.num_samples * options.mini_batch, options.seed)
+    return how
 
 
 def kept_in(network: nn.Module, parameters: PrunableParameters, options: PruneOptions) -> torch.dtype:

@@ -33,7 +33,9 @@ def quadratic_terms(rows: Iterable[Tensor], step: Tensor, blocks: Blocks, mini_b
     exact = step.to(torch.float64)
     first = second = torch.zeros((), dtype=torch.float64, device=step.device)
     count = 0
-    for part in (some for piece in rows for some in piece.split(max(1, CHUNK_BYTES // (8 * len(exact))))):
+    for part in (
+        some for piece in rows for some in piece.to(exact.device).split(max(1, CHUNK_BYTES // (8 * len(exact))))
+    ):
         count += len(part)
         for run in blocks.runs:
             columns = part[:, run.slice].unflatten(1, (run.count, run.size)).transpose(0, 1).to(torch.float64)

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from woodfisher_core import memory
+from woodfisher_core.devices import compute_device
 from woodfisher_core.errors import InputError, MemoryBudgetError
 from woodfisher_core.fisher import Blocks, Span, cut
 from woodfisher_core.fisher.blocks import Run
 from woodfisher_core.gradients import default_chunk
 from woodfisher_core.memory import gib
 from woodfisher_core.options import Choice, DampingScale, Solver, Update
+from woodfisher_core.timing import best_seconds
 
 # Part of the free disk a scratch file may take.
 DISK_SHARE = 0.9
@@ -32,6 +34,8 @@ LEAST_COLUMNS = 512
 # What one sample's forward and backward pass hold, in multiples of all module outputs (saved inputs, their gradients, and
 # the copies the per-sample transform makes).
 ACTIVATION_COPIES = 4
+# Part of the budget one chunk of gradients and its activations may take.
+MAKING_SHARE = 0.25
 # Copies of a chunk of rows while it is made, checked and stored.
 ROW_COPIES = 3
 
@@ -55,7 +59,10 @@ class Rates:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run will be done. ``seconds`` is None where no rates were measured; ``spans`` cut G where it is streamed."""
+    """How a run will be done: ``spans`` cut G where it is streamed, ``chunk`` rows are made together, ``passes`` read all of G.
+
+    ``seconds`` is None where no rates were measured.
+    """
 
     storage: Storage
     num_rows: int
@@ -64,6 +71,7 @@ class Plan:
     passes: int
     peak_bytes: int
     gradient_bytes: int
+    chunk: int
     allowed: int
     seconds: float | None = None
 
@@ -112,11 +120,14 @@ class Task:
     def gradient_bytes(self) -> int:
         return self.num_rows * self.blocks.dim * self.itemsize
 
-    @property
-    def making_bytes(self) -> int:
-        """One chunk of gradient rows with the activations behind it."""
-        rows = min(self.num_rows, default_chunk(self.blocks.dim, 4))
-        return rows * (ROW_COPIES * 4 * self.blocks.dim + self.mini_batch * self.activation_bytes)
+    def chunk(self, allowed: int) -> int:
+        """Rows of gradients made together: the usual number, or fewer where their activations are large."""
+        usual = min(self.num_rows, default_chunk(self.blocks.dim, 4))
+        return max(1, min(usual, int(MAKING_SHARE * allowed) // self.making_bytes(1)))
+
+    def making_bytes(self, chunk: int) -> int:
+        """``chunk`` gradient rows while they are made, with the activations behind them."""
+        return chunk * (ROW_COPIES * 4 * self.blocks.dim + self.mini_batch * self.activation_bytes)
 
     def operations(self) -> float:
         """Floating-point operations of Gram matrices, factors and products, for one diagonal."""
@@ -141,10 +152,11 @@ def make_plan(
         MemoryBudgetError: Nothing fits, naming the smallest budget that would; or the disk has too little room.
     """
     full = memory.predict(task.num_rows, task.blocks, task.solver, task.itemsize)
-    whole = full.total + task.making_bytes
+    chunk = task.chunk(allowed)
+    whole = full.total + task.making_bytes(chunk)
     if storage in (None, Storage.MEMORY):
         if whole <= allowed:
-            return _timed(task, Storage.MEMORY, (), whole, allowed, rates)
+            return _timed(task, Storage.MEMORY, (), whole, chunk, allowed, rates)
         if storage is Storage.MEMORY:
             raise MemoryBudgetError(
                 f"memory: {task.num_rows:,} gradients of {task.blocks.dim:,} weights held in memory need {gib(whole)}, the "
@@ -162,45 +174,50 @@ def make_plan(
 
 def _streamed(task: Task, storage: Storage, allowed: int, rates: Rates | None) -> Plan:
     """As wide a part at a time as fits."""
-    if task.solver is Solver.SPECTRAL and task.num_rows < task.blocks.largest:
-        raise MemoryBudgetError(
-            "memory: the spectral solver keeps as much as the gradients themselves, which do not fit in "
-            f"{gib(allowed)}. Choose the solver 'auto', or raise the budget."
-        )
+    whole = task.solver is Solver.SPECTRAL
 
-    def need(width: int) -> int:
+    def need(width: int, chunk: int) -> int:
+        making = task.making_bytes(chunk)
         used = 0
         for run in task.blocks.runs:
             count = max(1, min(run.count, width // run.size))
-            columns = min(width, task.blocks.dim) if task.num_rows < run.size else max(width, run.size)
+            parted = task.num_rows < run.size and not whole
+            columns = min(width if parted else max(width, run.size), task.blocks.dim)
             solver = memory.predict(task.num_rows, Blocks((Run(0, count, run.size),)), task.solver, task.itemsize, 0)
             used = max(used, task.num_rows * columns * task.itemsize + solver.solver + solver.workspace)
         vectors = memory.VECTORS * 8 * task.blocks.dim
         held = task.input_bytes if storage is Storage.RECOMPUTED else 0
         # Recomputing makes a chunk while the part it fills is held; spilling has finished making before it reads.
-        together = used + task.making_bytes if storage is Storage.RECOMPUTED else max(used, task.making_bytes)
+        together = used + making if storage is Storage.RECOMPUTED else max(used, making)
         return vectors + held + together
 
     low = min(LEAST_COLUMNS, task.blocks.dim)
     high = task.blocks.dim
     if storage is Storage.SPILLED:
         high = max(low, min(high, SPILLED_PART // (task.num_rows * task.itemsize)))
-    smallest = need(low)
+    chunk = task.chunk(allowed)
+    while chunk > 1 and need(low, chunk) > allowed:
+        chunk //= 2
+    smallest = need(low, chunk)
     if smallest > allowed:
         raise MemoryBudgetError(
             f"memory: the budget of {gib(allowed)} is too small even for one block at a time; the smallest that works here is "
-            f"{gib(smallest)}. Raise it, or lower the block size or the number of samples."
+            f"{gib(smallest)}. Raise it, or lower the block size or the number of samples"
+            + (", or choose the solver 'auto'." if whole else ".")
         )
     while low < high:
         middle = (low + high + 1) // 2
-        if need(middle) <= allowed:
+        if need(middle, chunk) <= allowed:
             low = middle
         else:
             high = middle - 1
-    return _timed(task, storage, cut(task.blocks, task.num_rows, low), need(low), allowed, rates)
+    spans = cut(task.blocks, task.num_rows, low, whole)
+    return _timed(task, storage, spans, need(low, chunk), chunk, allowed, rates)
 
 
-def _timed(task: Task, storage: Storage, spans: tuple[Span, ...], peak: int, allowed: int, rates: Rates | None) -> Plan:
+def _timed(
+    task: Task, storage: Storage, spans: tuple[Span, ...], peak: int, chunk: int, allowed: int, rates: Rates | None
+) -> Plan:
     parts = sum(len(span.parts) for span in spans)
     # A block in several parts is read for its Gram matrix, and again for what the matrix is used on.
     passes = task.passes * (1 + any(len(span.parts) > 1 for span in spans)) if spans else task.passes
@@ -211,7 +228,9 @@ def _timed(task: Task, storage: Storage, spans: tuple[Span, ...], peak: int, all
         seconds += (1 + (task.update is not Update.NONE)) * task.operations() / rates.arithmetic
         if storage is Storage.SPILLED:
             seconds += (1 + passes) * task.gradient_bytes / rates.disk
-    return Plan(storage, task.num_rows, task.blocks.dim, spans, passes, peak, task.gradient_bytes, allowed, seconds)
+    return Plan(
+        storage, task.num_rows, task.blocks.dim, spans, passes, peak, task.gradient_bytes, chunk, allowed, seconds
+    )
 
 
 def activation_bytes(model: nn.Module, inputs: Tensor) -> int:
@@ -237,21 +256,30 @@ def parse_storage(value: str | None) -> Storage | None:
     return None if value in (None, "auto") else Storage.parse(value, "storage")
 
 
-def measure(gradient: Callable[[], object], samples: int, scratch: str | Path | None, device: torch.device) -> Rates:
-    """Rates from one run of ``gradient`` (over ``samples`` samples), one small product and a small file."""
-    from woodfisher_core.timing import best_seconds
-
-    matrix = torch.ones(512, 512, dtype=torch.float64, device=device)
+def measure(
+    gradient: Callable[[], object], samples: int, storage: Storage, scratch: str | Path | None, device: torch.device
+) -> Rates:
+    """Rates from one run of ``gradient`` (over ``samples`` samples), one small product and, for spilling, a small file."""
+    matrix = torch.ones(512, 512, dtype=torch.float64, device=compute_device(device))
     block = bytes(1 << 25)
 
     def write() -> None:
         with tempfile.TemporaryFile(dir=scratch, buffering=0) as file:
             file.write(block)
 
+    disk = 0.0
+    if storage is Storage.SPILLED:
+        try:
+            disk = len(block) / best_seconds(write, 2)
+        except OSError as error:
+            raise MemoryBudgetError(
+                f"scratch file: writing to {scratch or tempfile.gettempdir()} failed ({error.strerror}). Choose another "
+                "folder (scratch), or storage 'recomputed'."
+            ) from error
     return Rates(
         gradient=best_seconds(gradient, 2, device) / samples,
         arithmetic=2.0 * 512**3 / best_seconds(lambda: matrix @ matrix, 3, device),
-        disk=len(block) / best_seconds(write, 2, device),
+        disk=disk,
     )
 
 

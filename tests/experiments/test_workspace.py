@@ -1,6 +1,10 @@
 """The workspace: what is computed once, what is shared, and that sharing never changes a result."""
 
+import gc
+import os
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -278,6 +282,17 @@ def test_memory_budget(tmp_path):
         assert streamed.cache.peek(("rows",)) is None
     assert ["memory" in said[0], *("scratch file" in text for text in said[1:3])] == [True, True, True]
     assert "recomputed" in said[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the process's open files in /proc")
+def test_one_scratch_file_at_most(tmp_path):
+    """Another run's gradients take the place of the last one's."""
+    workspace = Workspace(storage=Storage.SPILLED, scratch=tmp_path)
+    for seed in range(3):
+        workspace.report(MLP.replace(seed=seed))
+        gc.collect()
+        links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        assert sum(link.startswith(str(tmp_path)) for link in links) == 1
 
 
 def test_gradient_precision_is_part_of_the_run():

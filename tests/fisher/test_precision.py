@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from oracle import dense_inverse, relative
+from oracle import dense_inverse, norm_error, relative
 
 from woodfisher_core.errors import NumericalError
 from woodfisher_core.experiments import PruneConfig, Workspace
@@ -95,6 +95,33 @@ def test_both_precisions_are_really_used():
     bad = spectral.Spectral(Group(wide_rows(40, 900, "one rank and noise").unsqueeze(0), slice(0, 900), 0))
     bad.at(1e-6).diagonal()
     assert list(bad._spectra) == [SINGLE, COMPUTE]
+
+
+@pytest.mark.usefixtures("always_tried")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", [Solver.DUAL, Solver.SPECTRAL])
+@pytest.mark.parametrize("damping", [1e-6, 1e-4, 1e-2])
+def test_products_are_refined_to_float64(kind, solver, damping):
+    """F⁻¹x as float64 gives it also for x among the gradients themselves, where nearly everything cancels."""
+    rows = wide_rows(40, 900, kind)
+    x = torch.cat([rows[:3].double().T, torch.ones(900, 1, dtype=torch.float64)], dim=1)
+    wanted = dense_inverse(rows, block(900), damping) @ x
+    found = EmpiricalFisher(rows, block(900)).inverse(damping, solver).apply(x)
+    for column in range(x.shape[1]):
+        assert norm_error(found[:, column], wanted[:, column]) <= (1e-6 if damping > 1e-5 else 1e-5)
+
+
+@pytest.mark.usefixtures("always_tried")
+def test_few_rows_and_very_many_columns():
+    """Long sums are where float32 loses most: the bound must still hold, without a dense inverse to help."""
+    size, damping = 600_000, 1e-3
+    rows = torch.randn(8, size, generator=torch.Generator().manual_seed(0))
+    rows[0, 0] = 4.0 * size**0.5
+    exact = rows.double()
+    gram = exact @ exact.T + 8 * damping * torch.eye(8, dtype=torch.float64)
+    wanted = (1.0 - (exact * torch.linalg.solve(gram, exact)).sum(0)) / damping
+    found = EmpiricalFisher(rows, block(size)).inverse(damping).diagonal()
+    assert relative(found, wanted) <= 1e-4
 
 
 def test_float32_is_not_tried_where_it_is_not_float32():

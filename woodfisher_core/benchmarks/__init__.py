@@ -1,4 +1,4 @@
-"""Benchmarks anyone can repeat: speed against each baseline on this machine, and the published MLPNet tables.
+"""Benchmarks anyone can repeat: speed against each baseline here, the published MLPNet tables, and networks of real size.
 
-``python -m woodfisher_core.benchmarks {speed,published}``.
+``python -m woodfisher_core.benchmarks [{speed,published,scale}]``.
 """

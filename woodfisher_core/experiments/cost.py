@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import torch
 
+from woodfisher_core.devices import compute_device
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.gradients import gradient_matrix
@@ -39,7 +40,7 @@ def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Se
     config = configs[0]
     if any(rows for rows, _ in missing):
         gradients = config.num_samples * config.mini_batch * _seconds_a_sample(workspace, config)
-    rate = _float64_rate(str(workspace.problem(config).device))
+    rate = _float64_rate(str(compute_device(workspace.problem(config).device)))
     if any(needed for _, needed in missing):
         inverse = _inverse_operations(workspace, config) / rate
     for one in configs:
@@ -56,7 +57,7 @@ def predict_points(workspace: Workspace, points: Sequence[PruneConfig]) -> Cost:
     """
     if not points:
         return Cost()
-    device = str(workspace.problem(points[0]).device)
+    device = str(compute_device(workspace.problem(points[0]).device))
     rate, per_entry = _float64_rate(device), _seconds_an_entry(device)
     fishers = {(p.num_samples, p.mini_batch, p.block_size): p for p in points}
     most: dict[int, PruneConfig] = {}

@@ -45,7 +45,7 @@ def plane(
     base = workspace.resolve(reference)
     rows = {}
     for point in _in_working_order(base, axis, values, dampings):
-        rows[point] = workspace.cache.get(
+        rows[point] = workspace.results.get(
             _key(point, base), lambda point=point: _row(workspace, point, base, progress), lambda _: ROW_BYTES
         )
         if progress:
@@ -58,7 +58,7 @@ def kept_plane(
 ) -> pd.DataFrame:
     """The same table from what is kept: points not computed yet have NaN for numbers. Costs next to nothing."""
     base = workspace.resolve(reference)
-    found = {point: workspace.cache.peek(_key(point, base)) for point in _points(base, axis, values, dampings)}
+    found = {point: workspace.results.peek(_key(point, base)) for point in _points(base, axis, values, dampings)}
     return _table(base, axis, values, dampings, {point: row for point, row in found.items() if row is not None})
 
 
@@ -68,7 +68,7 @@ def missing_points(
     """The configs :func:`plane` would still have to run, in the order in which it would."""
     base = workspace.resolve(reference)
     points = _in_working_order(base, axis, values, dampings)
-    return [point for point in points if workspace.cache.peek(_key(point, base)) is None]
+    return [point for point in points if workspace.results.peek(_key(point, base)) is None]
 
 
 def computed(table: pd.DataFrame) -> pd.DataFrame:

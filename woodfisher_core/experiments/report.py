@@ -4,8 +4,8 @@ import math
 from dataclasses import asdict
 
 from woodfisher_core import memory
+from woodfisher_core.experiments.results import LossChange, RunReport
 from woodfisher_core.experiments.tables import layer_table
-from woodfisher_core.experiments.workspace import LossChange, RunReport
 from woodfisher_core.loss_change import QuadraticTerms
 
 PHASES = ("gradients", "inverse", "score", "update", "evaluate")

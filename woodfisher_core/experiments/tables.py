@@ -7,7 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from woodfisher_core.evaluation import Evaluation
-from woodfisher_core.experiments.workspace import CurvePoint, LossChange
+from woodfisher_core.experiments.results import CurvePoint, LossChange
 from woodfisher_core.masks import Mask
 from woodfisher_core.methods import get_method
 from woodfisher_core.parameters import PrunableParameters

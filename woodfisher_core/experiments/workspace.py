@@ -2,7 +2,6 @@
 what it changes: sparsity needs a new mask, damping a new diagonal, only samples and labels need new gradients."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,8 @@ from woodfisher_core.experiments.keys import (
     source_key,
 )
 from woodfisher_core.experiments.problem import Problem, load_problem
-from woodfisher_core.fisher import Blocks, EmpiricalFisher, StreamedFisher
+from woodfisher_core.experiments.results import CurvePoint, LossChange, RunReport
+from woodfisher_core.fisher import Blocks, EmpiricalFisher, StreamedFisher, StreamedInverse
 from woodfisher_core.gradients import gradient_matrix, gradient_rows
 from woodfisher_core.loss_change import QuadraticTerms, own_quadratic_terms, quadratic_terms
 from woodfisher_core.methods import Need, Outcome, get_method
@@ -39,52 +39,9 @@ from woodfisher_core.timing import Stopwatch
 Progress = Callable[[str, int, int], None]
 
 DEFAULT_CACHE_BYTES = 2 << 30
+RESULT_BYTES = 64 << 20
 # Held-out gradients up to this size are kept for the next look; larger ones are made again in passing.
 HELD_OUT_KEPT_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One point of accuracy against sparsity: accuracy in percent on the test set, loss in nats."""
-
-    sparsity: float
-    accuracy: float
-    loss: float
-    kept: int
-
-
-@dataclass(frozen=True)
-class LossChange:
-    """What the quadratic model predicted and what was measured, in mean nats per sample.
-
-    ``fisher_samples`` are the samples the Fisher was made from (the prediction there is far too small after a joint
-    update: fewer samples than weights are interpolated); ``held_out`` other training samples, the headline.
-    ``damping_penalty`` ½λ‖δ‖², with the λ in force, is no part of either prediction. Predictions are None where no
-    gradients were used.
-    """
-
-    predicted_fisher_samples: QuadraticTerms | None
-    predicted_held_out: QuadraticTerms | None
-    damping_penalty: float | None
-    measured_fisher_samples: float
-    measured_held_out: float | None
-    num_held_out: int
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """Everything one run gives; ``seconds`` by phase, of this call alone (cached work counts nothing).
-
-    ``damping`` is the λ in force, in the units of F (None where the run has no use for one).
-    """
-
-    config: PruneConfig
-    problem: Problem
-    outcome: Outcome
-    pruned: Evaluation
-    loss_change: LossChange
-    damping: float | None
-    seconds: dict[str, float]
 
 
 class Workspace:
@@ -107,6 +64,8 @@ class Workspace:
         say: Callable[[str], None] | None = None,
     ):
         self.cache = ByteCache(cache_bytes)
+        # Small final numbers, apart: they must outlive the gigabytes they came from.
+        self.results = ByteCache(RESULT_BYTES)
         self.memory_budget, self.storage, self.scratch = memory_budget, storage, scratch
         self._say = say
         # The streamed Fisher made last: one scratch file at most.
@@ -154,27 +113,40 @@ class Workspace:
 
     def rows(self, config: PruneConfig, watch: Stopwatch, progress: Progress | None = None) -> Tensor:
         """G (N, d). Rows of fewer samples are the first of those of more, so a smaller N is a view."""
-        key = ("rows", *rows_key(config))
         with self.cache.computing:
-            kept = self.cache.peek(key)
-            if kept is not None and len(kept) >= config.num_samples:
-                return kept[: config.num_samples]
-            problem = self.problem(config)
-            self._plan(config, Storage.MEMORY)
-            used, _ = self.samples(config)
-            with watch("gradients"):
-                rows = gradient_matrix(
-                    problem.model,
-                    problem.parameters,
-                    problem.train_samples(used).batches(1024),
-                    config.num_samples,
-                    dtype=kept_in(problem.model, problem.parameters, config),
-                    mini_batch=config.mini_batch,
-                    progress=progress and (lambda done: progress("gradients", done, config.num_samples)),
-                    **label_options(config, 0, len(used)),
-                )
-            self.cache.put(key, rows, rows.nbytes)
-            return rows
+            kept = self._kept_rows(config)
+            if kept is None:
+                self._plan(config, Storage.MEMORY)
+                kept = self._make_rows(config, watch, progress)
+            return kept
+
+    def mean_curvature(self, config: PruneConfig) -> float:
+        """Mean of the undamped Fisher's diagonal over the prunable weights."""
+        config = self.resolve(config)
+        key = ("curvature", *fisher_key(config))
+        return self.cache.get(key, lambda: float(self.context(config).fisher().diagonal.mean()), lambda _: 8)
+
+    def _kept_rows(self, config: PruneConfig) -> Tensor | None:
+        """The first N kept rows, where there are as many."""
+        kept = self.cache.peek(("rows", *rows_key(config)))
+        return kept[: config.num_samples] if kept is not None and len(kept) >= config.num_samples else None
+
+    def _make_rows(self, config: PruneConfig, watch: Stopwatch, progress: Progress | None) -> Tensor:
+        problem = self.problem(config)
+        used, _ = self.samples(config)
+        with watch("gradients"):
+            rows = gradient_matrix(
+                problem.model,
+                problem.parameters,
+                problem.train_samples(used).batches(1024),
+                config.num_samples,
+                dtype=kept_in(problem.model, problem.parameters, config),
+                mini_batch=config.mini_batch,
+                progress=progress and (lambda done: progress("gradients", done, config.num_samples)),
+                **label_options(config, 0, len(used)),
+            )
+        self.cache.put(("rows", *rows_key(config)), rows, rows.nbytes)
+        return rows
 
     def _plan(self, config: PruneConfig, storage: Storage | None, timed: bool = False) -> Plan:
         """Where the gradients of ``config`` will be kept."""
@@ -218,33 +190,38 @@ class Workspace:
                 return value.nbytes
             # A Fisher keeps its rows alive even when their own entry leaves: counted twice rather than not at all. A streamed
             # one has a place of its own: its scratch file must not outlive its use.
-            if isinstance(value, StreamedFisher):
+            if isinstance(value, (StreamedFisher, StreamedInverse)):
                 return self.cache.max_bytes + 1
             return value.rows.nbytes + solver_bytes if isinstance(value, EmpiricalFisher) else value.nbytes
 
         def make_fisher() -> Fisher:
+            if self._streamed is not None and self._streamed[0] == fisher:
+                return self._streamed[1]
+            kept = self._kept_rows(config)
+            if kept is not None:
+                with watch("inverse"):
+                    return EmpiricalFisher(kept, self.blocks(config))
             with watch("plan"):
                 plan = self._plan(config, self.storage, timed=self._say is not None)
             if self._say is not None:
                 self._say(plan.describe())
             if plan.storage is Storage.MEMORY:
-                rows = self.rows(config, watch, progress)
+                rows = self._make_rows(config, watch, progress)
                 with watch("inverse"):
                     return EmpiricalFisher(rows, self.blocks(config))
-            if self._streamed is None or self._streamed[0] != fisher:
-                self._streamed = None  # its scratch file goes before the next one comes
-                made = build_fisher(
-                    problem.model,
-                    problem.parameters,
-                    config,
-                    plan,
-                    problem.train_samples(self.samples(config)[0]).batches(1024),
-                    scratch=self.scratch,
-                    progress=progress and (lambda done: progress("gradients", done, config.num_samples)),
-                    watch=watch,
-                )
-                self._streamed = (fisher, made)
-            return self._streamed[1]
+            self._streamed = None  # its scratch file goes before the next one comes
+            made = build_fisher(
+                problem.model,
+                problem.parameters,
+                config,
+                plan,
+                problem.train_samples(self.samples(config)[0]).batches(1024),
+                scratch=self.scratch,
+                progress=progress and (lambda done: progress("gradients", done, config.num_samples)),
+                watch=watch,
+            )
+            self._streamed = (fisher, made)
+            return made
 
         return PruningContext(
             problem.weights,

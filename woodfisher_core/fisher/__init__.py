@@ -4,7 +4,7 @@ from woodfisher_core.fisher.blocks import Blocks
 from woodfisher_core.fisher.groups import Source
 from woodfisher_core.fisher.operator import EmpiricalFisher, InverseFisher
 from woodfisher_core.fisher.recursion import recursive_inverse
-from woodfisher_core.fisher.streamed import Span, StreamedFisher, cut
+from woodfisher_core.fisher.streamed import Span, StreamedFisher, StreamedInverse, cut
 
 __all__ = [
     "Blocks",
@@ -13,6 +13,7 @@ __all__ = [
     "Source",
     "Span",
     "StreamedFisher",
+    "StreamedInverse",
     "cut",
     "recursive_inverse",
 ]

@@ -30,8 +30,11 @@ class Span:
         return slice(self.parts[0].start, self.parts[-1].stop)
 
 
-def cut(blocks: Blocks, num_rows: int, width: int) -> tuple[Span, ...]:
-    """Spans of at most ``width`` columns each; wider blocks stand alone, in several parts where N < B allows it."""
+def cut(blocks: Blocks, num_rows: int, width: int, whole: bool = False) -> tuple[Span, ...]:
+    """Spans of at most ``width`` columns each; wider blocks stand alone, in several parts where N < B allows it.
+
+    ``whole`` keeps every block in one part: the spectral solver holds as much as its block anyway.
+    """
     spans: list[Span] = []
     held: list[Run] = []
     first = number = start = 0
@@ -56,7 +59,7 @@ def cut(blocks: Blocks, num_rows: int, width: int) -> tuple[Span, ...]:
             elif held:
                 close()
             else:
-                step = width if num_rows < run.size else run.size
+                step = width if num_rows < run.size and not whole else run.size
                 parts = tuple(slice(a, min(a + step, here + run.size)) for a in range(here, here + run.size, step))
                 spans.append(Span(Blocks((Run(0, 1, run.size),)), number, parts))
                 index, number = index + 1, number + 1
