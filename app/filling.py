@@ -55,13 +55,15 @@ def filled(space: Workspace, wanted: Plane, draw: Callable[[pd.DataFrame, str], 
             st.button("Stop here", icon=":material/stop:", key="stop", on_click=_stop, args=(wanted,))
         draw(table, "start")
         drawn, at = len(table) - len(missing), time.monotonic()
+        reached = drawn / len(table)
 
         def progress(phase: str, done: int, total: int) -> None:
-            nonlocal drawn, at
+            nonlocal drawn, at, reached
             if phase != "plane":
-                bar.progress((len(table) - len(missing)) / len(table), text=f"{phase}: {done:,} of {total:,}")
+                bar.progress(reached, text=f"{phase}: {done:,} of {total:,}")
                 return
-            bar.progress(done / total, text=f"{done} of {total} settings computed. Stopping keeps them.")
+            reached = done / total
+            bar.progress(reached, text=f"{done} of {total} settings computed. Stopping keeps them.")
             if done % len(wanted.dampings) == 0 and drawn < done < total and time.monotonic() - at > REDRAW_SECONDS:
                 draw(kept_plane(*parts), f"after-{done}")
                 drawn, at = done, time.monotonic()
@@ -79,7 +81,7 @@ def _wait(wanted: Plane, done: int, total: int, price: cost.Cost) -> None:
     say(
         f"The {total - done if done else total} settings {'left ' if done else ''}need",
         price,
-        max(n for n in (wanted.values if wanted.axis is Axis.SAMPLES else [wanted.config.num_samples])),
+        max(wanted.values) if wanted.axis is Axis.SAMPLES else wanted.config.num_samples,
         f"{total - done} joint updates",
     )
     go_button("Continue" if done else "Compute it", "go-on", _go_on, wanted)

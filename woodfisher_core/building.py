@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from woodfisher_core import planning
 from woodfisher_core.devices import compute_device
 from woodfisher_core.evaluation import Loss
-from woodfisher_core.fisher import Blocks, EmpiricalFisher, StreamedFisher
+from woodfisher_core.fisher import Blocks, EmpiricalFisher, Fisher, StreamedFisher
 from woodfisher_core.gradients import gradient_matrix, gradient_rows
 from woodfisher_core.options import GradientPrecision, Labels
 from woodfisher_core.parameters import PrunableParameters
@@ -21,7 +21,6 @@ from woodfisher_core.sources import Recomputed, Spilled
 from woodfisher_core.timing import Stopwatch
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-Fisher = EmpiricalFisher | StreamedFisher
 # Rows of gradients timed for a prediction.
 PROBED_ROWS = 2
 

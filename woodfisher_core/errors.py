@@ -10,7 +10,7 @@ class InputError(WoodFisherError, ValueError):
 
 
 class MemoryBudgetError(WoodFisherError, MemoryError):
-    """The request needs more memory than its budget; raised before anything is allocated."""
+    """The request needs more memory than its budget, or more disk than there is; raised before the work it is about."""
 
 
 class NumericalError(WoodFisherError, ArithmeticError):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from woodfisher_core.errors import InputError
-from woodfisher_core.fisher import Blocks, EmpiricalFisher, StreamedFisher
+from woodfisher_core.fisher import Blocks, Fisher
 
 # Bytes of rows converted to float64 at a time.
 CHUNK_BYTES = 1 << 22
@@ -47,7 +47,7 @@ def quadratic_terms(rows: Iterable[Tensor], step: Tensor, blocks: Blocks, mini_b
     return QuadraticTerms(float(first) / count, 0.5 * mini_batch * float(second) / count)
 
 
-def own_quadratic_terms(fisher: EmpiricalFisher | StreamedFisher, step: Tensor, mini_batch: int = 1) -> QuadraticTerms:
+def own_quadratic_terms(fisher: Fisher, step: Tensor, mini_batch: int = 1) -> QuadraticTerms:
     """The same on the Fisher's own rows, wherever they are kept."""
     first = second = 0.0
     for moved in fisher.projections(step):

@@ -1,4 +1,4 @@
-"""Pruning any ``nn.Module``: the options of a method, the context that runs it, and the one-call Python interface."""
+"""Pruning any ``nn.Module``: the context a method runs in, and the one-call Python interface."""
 
 import copy
 import dataclasses
@@ -14,17 +14,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from woodfisher_core import memory
-from woodfisher_core.building import Fisher, build_fisher, plan_fisher
+from woodfisher_core.building import build_fisher, plan_fisher
 from woodfisher_core.devices import compute_device, resolve_device
 from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.evaluation import Loss
-from woodfisher_core.fisher import InverseFisher
+from woodfisher_core.fisher import Fisher, Inverse
 from woodfisher_core.loss_change import QuadraticTerms, own_quadratic_terms
 from woodfisher_core.masks import Mask
 from woodfisher_core.methods import Method, Outcome, get_method
-from woodfisher_core.options import (
-    DampingScale,
-)
+from woodfisher_core.options import DampingScale
 from woodfisher_core.parameters import NOT_PRUNED, PrunableParameters, dense_layers
 from woodfisher_core.planning import Plan, parse_storage
 from woodfisher_core.prune_options import PruneOptions
@@ -80,8 +78,8 @@ class PruningContext:
 
         return self._once("damping", make)
 
-    def inverse(self) -> InverseFisher:
-        def make() -> InverseFisher:
+    def inverse(self) -> Inverse:
+        def make() -> Inverse:
             fisher, damping = self.fisher(), self.damping
             with self.watch("inverse"):
                 return fisher.inverse(damping, self.options.solver)

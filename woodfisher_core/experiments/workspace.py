@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from woodfisher_core import memory
-from woodfisher_core.building import Fisher, build_fisher, kept_in, plan_fisher
+from woodfisher_core.building import build_fisher, kept_in, plan_fisher
 from woodfisher_core.data import Samples
 from woodfisher_core.errors import InputError
 from woodfisher_core.evaluation import Evaluation
@@ -26,7 +26,7 @@ from woodfisher_core.experiments.keys import (
 )
 from woodfisher_core.experiments.problem import Problem, load_problem
 from woodfisher_core.experiments.results import CurvePoint, LossChange, RunReport
-from woodfisher_core.fisher import Blocks, EmpiricalFisher, StreamedFisher, StreamedInverse
+from woodfisher_core.fisher import Blocks, EmpiricalFisher, Fisher, StreamedFisher, StreamedInverse
 from woodfisher_core.gradients import gradient_matrix, gradient_rows
 from woodfisher_core.loss_change import QuadraticTerms, own_quadratic_terms, quadratic_terms
 from woodfisher_core.methods import Need, Outcome, get_method

@@ -6,9 +6,15 @@ from woodfisher_core.fisher.operator import EmpiricalFisher, InverseFisher
 from woodfisher_core.fisher.recursion import recursive_inverse
 from woodfisher_core.fisher.streamed import Span, StreamedFisher, StreamedInverse, cut
 
+# In memory or read in parts: the same interface.
+Fisher = EmpiricalFisher | StreamedFisher
+Inverse = InverseFisher | StreamedInverse
+
 __all__ = [
     "Blocks",
     "EmpiricalFisher",
+    "Fisher",
+    "Inverse",
     "InverseFisher",
     "Source",
     "Span",

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from woodfisher_core import updates
-from woodfisher_core.fisher import EmpiricalFisher, InverseFisher
+from woodfisher_core.fisher import Fisher, Inverse
 from woodfisher_core.masks import Mask, select
 from woodfisher_core.options import Scope, Update
 from woodfisher_core.parameters import PrunableParameters
@@ -34,10 +34,10 @@ class Context(Protocol):
     def damping(self) -> float:
         """λ in force, in the units of F, whatever it was given as."""
 
-    def fisher(self) -> EmpiricalFisher:
+    def fisher(self) -> Fisher:
         """Gradient rows cut into blocks."""
 
-    def inverse(self) -> InverseFisher:
+    def inverse(self) -> Inverse:
         """F⁻¹ at the context's damping."""
 
     def inverse_diagonal(self) -> Tensor:
