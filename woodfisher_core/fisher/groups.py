@@ -25,7 +25,7 @@ GRAM_BYTES = 1 << 28
 SINGLE_COLUMNS = 1 << 14
 # Operations of one block's product below which float64 costs too little to matter, and how much wider than high G must be
 # for float32 to have a chance.
-LEAST_WORK = 1 << 28
+LEAST_WORK = 1 << 27
 LEAST_WIDTH = 8
 # Sides of the diagonal tiles a lower triangle is cut into: smaller wastes less above the diagonal, but multiplies slower.
 TILE = 128
