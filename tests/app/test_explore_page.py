@@ -105,7 +105,7 @@ def test_a_budget_too_small_is_said_without_a_traceback(opened, monkeypatch):
     workspace().memory_budget = 1000
     page = opened()
     assert not page.exception
-    assert "the budget is 1000 B" in page.error[0].value or "the budget is 1.0 KiB" in page.error[0].value
+    assert "the budget of 1.0 KiB is too small" in page.error[0].value
 
 
 def test_missing_data_says_what_to_do(opened, monkeypatch, tmp_path):
