@@ -12,8 +12,6 @@ from woodfisher_core.options import Solver
 
 # The default budget: this share of the memory that is free when the run starts.
 DEFAULT_SHARE = 0.7
-
-
 # Flat float64 vectors (d,) alive at once while weights are scored, sorted and updated.
 VECTORS = 10
 

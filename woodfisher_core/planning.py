@@ -23,7 +23,7 @@ from woodfisher_core.fisher.blocks import Run
 from woodfisher_core.gradients import default_chunk
 from woodfisher_core.memory import gib
 from woodfisher_core.options import Choice, DampingScale, Solver, Update
-from woodfisher_core.timing import best_seconds
+from woodfisher_core.timing import best_seconds, float64_rate
 
 # Part of the free disk a scratch file may take.
 DISK_SHARE = 0.9
@@ -36,6 +36,8 @@ LEAST_COLUMNS = 512
 ACTIVATION_COPIES = 8
 # Part of the budget one chunk of gradients and its activations may take.
 MAKING_SHARE = 0.25
+# Arithmetic of a symmetric eigendecomposition with vectors, of a Cholesky factorisation with its inverse, in n³.
+EIGH_CUBES, CHOLESKY_CUBES = 20.0, 2.0
 # Copies of a chunk of rows while it is made, checked and stored.
 ROW_COPIES = 3
 
@@ -129,13 +131,17 @@ class Task:
         """``chunk`` gradient rows while they are made, with the activations behind them."""
         return chunk * (ROW_COPIES * 4 * self.blocks.dim + self.mini_batch * self.activation_bytes)
 
-    def operations(self) -> float:
-        """Floating-point operations of Gram matrices, factors and products, for one diagonal."""
-        total = 0.0
-        for run in self.blocks.runs:
-            small, large = sorted((self.num_rows, run.size))
-            total += run.count * (2.5 * small * small * large + 2.0 * small**3)
-        return total
+
+def inverse_operations(num_rows: int, blocks: Blocks, solver: Solver) -> float:
+    """Floating-point operations of Gram matrices, factors or spectra, and products, for one diagonal of F⁻¹."""
+    total = 0.0
+    for run in blocks.runs:
+        dual = solver is Solver.DUAL or (solver is not Solver.PRIMAL and num_rows < run.size)
+        small, large = (num_rows, run.size) if dual else (run.size, num_rows)
+        products = 3.0 if dual else 2.0  # half the symmetric Gram matrix, then the spectral or triangular product
+        cubes = EIGH_CUBES if solver is Solver.SPECTRAL else CHOLESKY_CUBES
+        total += run.count * (products * small * small * large + cubes * small**3)
+    return total
 
 
 def make_plan(
@@ -224,7 +230,11 @@ def _timed(
     if rates is not None:
         makings = passes * parts if storage is Storage.RECOMPUTED else 1
         seconds = makings * task.num_rows * task.mini_batch * rates.gradient
-        seconds += (1 + (task.update is not Update.NONE)) * task.operations() / rates.arithmetic
+        seconds += (
+            (1 + (task.update is not Update.NONE))
+            * inverse_operations(task.num_rows, task.blocks, task.solver)
+            / rates.arithmetic
+        )
         if storage is Storage.SPILLED:
             seconds += (1 + passes) * task.gradient_bytes / rates.disk
     return Plan(
@@ -259,7 +269,6 @@ def measure(
     gradient: Callable[[], object], samples: int, storage: Storage, scratch: str | Path | None, device: torch.device
 ) -> Rates:
     """Rates from one run of ``gradient`` (over ``samples`` samples), one small product and, for spilling, a small file."""
-    matrix = torch.ones(512, 512, dtype=torch.float64, device=compute_device(device))
     block = bytes(1 << 25)
 
     def write() -> None:
@@ -277,7 +286,7 @@ def measure(
             ) from error
     return Rates(
         gradient=best_seconds(gradient, 2, device) / samples,
-        arithmetic=2.0 * 512**3 / best_seconds(lambda: matrix @ matrix, 3, device),
+        arithmetic=float64_rate(compute_device(device)),
         disk=disk,
     )
 

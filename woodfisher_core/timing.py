@@ -1,8 +1,9 @@
-"""Seconds by phase, each moment charged to the innermost phase only."""
+"""Seconds by phase, each moment charged to the innermost phase only; the fastest of some runs; a machine's rate."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 
@@ -45,6 +46,13 @@ def best_seconds(run: Callable[[], object], repeats: int, device: torch.device |
         wait(device)
         found.append(time.perf_counter() - start)
     return min(found)
+
+
+@lru_cache(maxsize=4)
+def float64_rate(device: torch.device) -> float:
+    """Floating-point operations a second of a float64 product on ``device``, measured once a process."""
+    matrix = torch.ones(768, 768, dtype=torch.float64, device=device)
+    return 2.0 * 768**3 / best_seconds(lambda: matrix @ matrix, 3, device)
 
 
 def wait(device: torch.device | None) -> None:

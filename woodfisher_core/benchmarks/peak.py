@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
 from stat import S_ISREG
 
@@ -18,7 +19,7 @@ OPEN_FILES = Path("/dev/fd")
 BLOCK = 512
 
 
-class Peak:
+class Peak(ABC):
     """``with`` this around the work; a thread calls :meth:`note` every 5 ms until it ends."""
 
     def __enter__(self):
@@ -33,13 +34,13 @@ class Peak:
         self._thread.join()
         self.note()
 
+    @abstractmethod
     def begin(self) -> None:
         """Takes the level everything is counted from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def note(self) -> None:
         """Looks once and keeps the largest."""
-        raise NotImplementedError
 
     def _poll(self) -> None:
         while not self._stop.wait(INTERVAL):

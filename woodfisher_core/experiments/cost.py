@@ -1,7 +1,6 @@
 """What runs will cost before they run: seconds from this machine's own rates, bytes from the memory plan."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,11 +10,11 @@ from woodfisher_core.devices import compute_device
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.gradients import gradient_matrix
-from woodfisher_core.options import Solver, Update
+from woodfisher_core.options import Update
+from woodfisher_core.planning import inverse_operations
+from woodfisher_core.timing import best_seconds, float64_rate
 
 PROBE_SAMPLES = 64
-# Arithmetic of a symmetric eigendecomposition with vectors, of a Cholesky factorisation with its inverse, in n³.
-EIGH_CUBES, CHOLESKY_CUBES = 20.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Se
     config = configs[0]
     if any(rows for rows, _ in missing):
         gradients = config.num_samples * config.mini_batch * _seconds_a_sample(workspace, config)
-    rate = _float64_rate(str(compute_device(workspace.problem(config).device)))
+    rate = float64_rate(compute_device(workspace.problem(config).device))
     if any(needed for _, needed in missing):
-        inverse = _inverse_operations(workspace, config) / rate
+        inverse = inverse_operations(config.num_samples, workspace.blocks(config), config.solver) / rate
     for one in configs:
         if one.update is Update.JOINT and not workspace.has_curve(one, sparsities):
             joint += _joint_operations(workspace, one, len(sparsities) + 1) / rate
@@ -57,8 +56,8 @@ def predict_points(workspace: Workspace, points: Sequence[PruneConfig]) -> Cost:
     """
     if not points:
         return Cost()
-    device = str(compute_device(workspace.problem(points[0]).device))
-    rate, per_entry = _float64_rate(device), _seconds_an_entry(device)
+    device = compute_device(workspace.problem(points[0]).device)
+    rate, per_entry = float64_rate(device), _seconds_an_entry(device)
     fishers = {(p.num_samples, p.mini_batch, p.block_size): p for p in points}
     most: dict[int, PruneConfig] = {}
     inverse = 0.0
@@ -66,7 +65,7 @@ def predict_points(workspace: Workspace, points: Sequence[PruneConfig]) -> Cost:
         rows, made = workspace.missing(point)
         if rows and point.num_samples >= most.get(point.mini_batch, point).num_samples:
             most[point.mini_batch] = point
-        inverse += _inverse_operations(workspace, point) / rate if made else 0.0
+        inverse += inverse_operations(point.num_samples, workspace.blocks(point), point.solver) / rate if made else 0.0
     images = sum(point.num_samples * point.mini_batch for point in most.values())
     gradients = images * _seconds_a_sample(workspace, points[0]) if images else 0.0
     joint = networks = 0.0
@@ -80,18 +79,6 @@ def predict_points(workspace: Workspace, points: Sequence[PruneConfig]) -> Cost:
         networks += _seconds_a_test(workspace, point) * (1.0 + held_out / len(problem.test))
     largest = max(workspace.memory_need(point).total for point in fishers.values())
     return Cost(gradients, inverse, joint, networks, largest)
-
-
-def _inverse_operations(workspace: Workspace, config: PruneConfig) -> float:
-    operations = 0.0
-    for run in workspace.blocks(config).runs:
-        rows, size = config.num_samples, run.size
-        dual = config.solver is Solver.DUAL or (config.solver is not Solver.PRIMAL and rows < size)
-        small, large = (rows, size) if dual else (size, rows)
-        products = 3.0 if dual else 2.0  # half the symmetric Gram matrix, then the spectral or triangular product
-        cubes = EIGH_CUBES if config.solver is Solver.SPECTRAL else CHOLESKY_CUBES
-        operations += run.count * (products * small * small * large + cubes * small**3)
-    return operations
 
 
 def _joint_operations(workspace: Workspace, config: PruneConfig, levels: int) -> float:
@@ -111,36 +98,19 @@ def _seconds_a_sample(workspace: Workspace, config: PruneConfig) -> float:
         problem.model, problem.parameters, samples.batches(PROBE_SAMPLES), len(samples)
     )
     key = ("seconds a sample", config.model, str(problem.device))
-    return workspace.cache.get(key, lambda: _fastest(make, 2) / len(samples), lambda _: 8)
+    return workspace.cache.get(key, lambda: best_seconds(make, 2, problem.device) / len(samples), lambda _: 8)
 
 
 def _seconds_a_test(workspace: Workspace, config: PruneConfig) -> float:
     """Seconds an evaluation on the test set takes, measured once a network."""
     problem = workspace.problem(config)
+    evaluate = lambda: problem.evaluate(None, problem.test)  # noqa: E731 - timed below
     key = ("seconds a test", config.model, str(problem.device))
-    return workspace.cache.get(key, lambda: _fastest(lambda: problem.evaluate(None, problem.test), 2), lambda _: 8)
-
-
-def _fastest(action: Callable[[], object], times: int) -> float:
-    """Seconds of the quickest of some calls: the first also pays for warming up."""
-    timings = []
-    for _ in range(times):
-        start = time.perf_counter()
-        action()
-        timings.append(time.perf_counter() - start)
-    return min(timings)
+    return workspace.cache.get(key, lambda: best_seconds(evaluate, 2, problem.device), lambda _: 8)
 
 
 @lru_cache(maxsize=4)
-def _float64_rate(device: str) -> float:
-    """Floating-point operations a second of a float64 product, measured once."""
-    matrix = torch.ones(768, 768, dtype=torch.float64, device=device)
-    # Reading the result waits for the device.
-    return 2.0 * 768**3 / _fastest(lambda: float((matrix @ matrix).sum()), 3)
-
-
-@lru_cache(maxsize=4)
-def _seconds_an_entry(device: str) -> float:
+def _seconds_an_entry(device: torch.device) -> float:
     """Seconds an entry of G takes to be read, made float64 and multiplied with a vector, measured once."""
     rows = torch.ones(256, 1 << 15, device=device)
     vector = torch.ones(1 << 15, dtype=torch.float64, device=device)
@@ -149,4 +119,4 @@ def _seconds_an_entry(device: str) -> float:
         for part in rows.split(32):  # chunks that stay in cache, as everywhere
             float((part.to(torch.float64) @ vector).sum())
 
-    return _fastest(once, 3) / rows.numel()
+    return best_seconds(once, 3, device) / rows.numel()
