@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from woodfisher_core.data import DataSetSpec, cache_folder, find_root
+from woodfisher_core.data.base import ENVIRONMENT_VARIABLE
 from woodfisher_core.errors import InputError
 
 
@@ -16,6 +17,7 @@ class Download:
 
     def __init__(self, spec: DataSetSpec):
         self.spec, self.folder = spec, cache_folder()
+        self._before = self._archived()  # other data sets' archives
         command = [
             sys.executable,
             "-m",
@@ -48,8 +50,10 @@ class Download:
     @property
     def fraction(self) -> float:
         """Share of the archives that has arrived."""
-        arrived = sum(path.stat().st_size for path in Path(self.folder).rglob("*.gz"))
-        return min(1.0, arrived / self.spec.download_bytes)
+        return min(1.0, max(0, self._archived() - self._before) / self.spec.download_bytes)
+
+    def _archived(self) -> int:
+        return sum(path.stat().st_size for path in Path(self.folder).rglob("*.gz"))
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -64,9 +68,17 @@ def require(spec: DataSetSpec) -> None:
         return
     except InputError as error:
         missing = str(error)
+    digits = "The digits networks need no download: choose **digits-mlp** or **digits-cnn** on the left."
+    if spec.download is None:
+        st.info(
+            f"**This network reads {spec.label}**, which is not on this machine and has no download. Start the app with the "
+            f"environment variable `{ENVIRONMENT_VARIABLE}` naming a folder that holds {_listed(spec.files)}. {digits}",
+            icon=":material/database:",
+        )
+        st.stop()
     st.info(
         f"**This network needs {spec.label}**, which is not on this machine. The button below downloads it to "
-        f"`{cache_folder()}`. The digits networks need no download: choose **digits-mlp** or **digits-cnn** on the left.",
+        f"`{cache_folder()}`. {digits}",
         icon=":material/database:",
     )
     with st.expander("Without a browser, or with a copy of your own"):
@@ -81,6 +93,10 @@ def require(spec: DataSetSpec) -> None:
     if spec.name in _downloads():
         _watch(spec, running)
     st.stop()
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 def _watch(spec: DataSetSpec, running: bool) -> None:

@@ -12,7 +12,7 @@ from woodfisher_core.experiments.problem import Problem
 from woodfisher_core.experiments.results import LossChange
 from woodfisher_core.experiments.tables import HISTOGRAM_DECADES, zero_counts
 from woodfisher_core.memory import gib
-from woodfisher_core.methods import Need, Outcome, get_method
+from woodfisher_core.methods import Outcome, get_method
 from woodfisher_core.options import BLOCK_NETWORK, DampingScale, Scope
 
 # How much accuracy a method may lose and still count as "as good".
@@ -94,12 +94,14 @@ def write_notes(notes: Notes, space: Workspace, view: View, outcome: Outcome) ->
     )
     notes.sparsity.caption(f"{outcome.mask.kept:,} of {dim:,} weights stay.{ties}")
     rivals = [view.beside(name) for name in view.compared if name != config.method]
-    using = "Not used here." if not any(r.uses_gradients for r in rivals) else "Used by the methods beside it only."
-    if config.uses_gradients:
-        notes.samples.caption(
-            f"{share(config.num_samples / total, 1)} of the {total:,} training images. Their gradients are a "
-            f"{config.num_samples:,} × {dim:,} matrix, {gib(4 * config.num_samples * dim)}."
-        )
+    using = "Not used here." if not any(r.uses_data for r in rivals) else "Used by the methods beside it only."
+    if config.uses_data:
+        of = f"{share(config.num_samples / total, 1)} of the {total:,} training images."
+        if config.uses_gradients:
+            of += (
+                f" Their gradients are a {config.num_samples:,} × {dim:,} matrix, {gib(4 * config.num_samples * dim)}."
+            )
+        notes.samples.caption(of)
     else:
         notes.samples.caption(using)
     if not config.uses_damping:
@@ -118,6 +120,9 @@ def write_notes(notes: Notes, space: Workspace, view: View, outcome: Outcome) ->
             if curvature > 0
             else "All gradients are zero: only the damping is left."
         )
+    if not config.uses_gradients:
+        notes.block.caption("Not used here: this method's curvature has blocks of its own, one a layer.")
+        return
     blocks = space.blocks(config)
     if blocks.largest == 1:
         notes.block.caption(f"{blocks.count:,} blocks of one weight each: only the diagonal is left.")
@@ -147,15 +152,19 @@ def curve_sentence(table: pd.DataFrame, problem: Problem) -> str:
 
 def layer_sentence(layers: pd.DataFrame, config: PruneConfig) -> str:
     """What the layers' sparsities say."""
+    if config.pattern is not None:
+        return f"The pattern {config.pattern} takes the same share of every layer."
     if config.scope is Scope.LAYER:
         return "With a threshold of its own, every layer gives the same share (up to rounding)."
     most, least = layers.loc[layers["sparsity"].idxmax()], layers.loc[layers["sparsity"].idxmin()]
     if most["sparsity"] == least["sparsity"]:
         return "All layers give alike."
-    return (
-        f"{most['layer']} gives most ({share(most['sparsity'])}), {least['layer']} least ({share(least['sparsity'])}): one "
-        "global threshold lets the layers share the load unevenly."
+    why = (
+        "its share is set by its shape alone"
+        if config.scope is Scope.ERK
+        else "one global threshold lets the layers share the load unevenly"
     )
+    return f"{most['layer']} gives most ({share(most['sparsity'])}), {least['layer']} least ({share(least['sparsity'])}): {why}."
 
 
 def saliency_sentence(problem: Problem, config: PruneConfig, outcome: Outcome) -> str:
@@ -166,12 +175,7 @@ def saliency_sentence(problem: Problem, config: PruneConfig, outcome: Outcome) -
         parts.append("Weights left of the line go.")
     if config.scope is Scope.GLOBAL and math.isfinite(outcome.mask.thresholds[0]):
         parts.append(f"It stands at {outcome.mask.thresholds[0]:.1e} in every layer.")
-    if Need.INVERSE in method.needs:
-        parts.append("The statistic is what the damped quadratic model expects from removing that weight alone.")
-    elif method.unit == "nats":
-        parts.append(
-            "The statistic is what the quadratic model expects from removing that weight while the others stay."
-        )
+    parts.append(method.meaning)
     parts.append(f"What lies more than {HISTOGRAM_DECADES} decades below the largest stands in the first bar.")
     zeros = sum(zero_counts(problem.parameters, outcome.saliency).values())
     if zeros:
@@ -183,7 +187,10 @@ def loss_sentence(change: LossChange) -> str:
     """What prediction and measurement say."""
     inside, outside = change.predicted_fisher_samples, change.predicted_held_out
     if inside is None:
-        return "Only measured: without gradients there is no quadratic model to predict from."
+        return (
+            "Only measured: there is no one quadratic model of the loss behind this network (none of the Fisher's gradients were "
+            "used, or it was pruned in several stages)."
+        )
     text = ""
     if outside is not None and change.measured_held_out is not None:
         predicted, measured = outside.total, change.measured_held_out

@@ -14,6 +14,12 @@ page = st.navigation(
             default=True,
         ),
         st.Page(
+            "app_pages/methods.py",
+            title="Methods",
+            icon=":material/compare_arrows:",
+            help="Which method keeps most accuracy?",
+        ),
+        st.Page(
             "app_pages/sensitivity.py",
             title="Sensitivity",
             icon=":material/grid_on:",

@@ -6,11 +6,22 @@ from dataclasses import dataclass
 import streamlit as st
 import torch
 
+from app.facts import Facts, facts_of
 from woodfisher_core.data import get_dataset
 from woodfisher_core.experiments import PruneConfig
-from woodfisher_core.methods import METHODS, get_method
+from woodfisher_core.methods import METHODS, Method, get_method
 from woodfisher_core.models import MODELS, get_model
-from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, DampingScale, Labels, Scope, Solver, Update
+from woodfisher_core.options import (
+    BLOCK_LAYER,
+    BLOCK_NETWORK,
+    Budget,
+    DampingScale,
+    Labels,
+    Scope,
+    Solver,
+    StageShape,
+    Update,
+)
 
 # Raised when a default below changes: a default value is not written into the link.
 LINK_VERSION = "1"
@@ -22,6 +33,13 @@ DAMPINGS = {
     scale: (*(f"{digit}e{power}" for power in range(lowest, lowest + 8) for digit in (1, 3)), f"1e{lowest + 8}")
     for scale, lowest in ((DampingScale.ABSOLUTE, -8), (DampingScale.RELATIVE, -5))
 }
+PATTERNS = ("none", "2:4", "4:8", "1:4")
+STAGES = (1, 2, 4, 8, 16)
+FLOPS_POWERS = (0.0, 0.1, 0.3, 0.5, 1.0)
+IMAGE_COUNTS = ("all", "10", "20", "50", "100", "200", "500", "1000", "2000", "5000")
+BATCHNORM_COUNTS = (0, 1, 10, 100, 500, 1000, 2000)
+# Drawn beside the method in focus where nobody says otherwise.
+BESIDE = ("magnitude", "diagonal-fisher", "woodfisher")
 BLOCK_SIZES = ("1", "10", "50", "100", "500", "1000", "2000")
 
 
@@ -78,27 +96,42 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             label_visibility="collapsed",
             **_bound("model"),
         )
-        spec = get_model(model)
-        st.caption(f"**{spec.label}.** {spec.description} Data: {get_dataset(spec.dataset).label}.")
+        spec, facts = get_model(model), facts_of(model)
+        dataset = spec.dataset
+        if len(spec.datasets) > 1:
+            _fit("data", spec.datasets, facts.dataset)
+            dataset = st.selectbox(
+                "Data",
+                spec.datasets,
+                index=spec.datasets.index(facts.dataset),
+                help=" ".join(f"**{get_dataset(n).label}**: {get_dataset(n).description}" for n in spec.datasets),
+                **_bound("data"),
+            )
+        st.caption(f"**{spec.label}.** {spec.description} Data: {get_dataset(dataset).label}.")
 
         st.subheader("Pruning")
+        if only is None:
+            _fit("method", facts.methods, "woodfisher")
         method = only or st.selectbox(
             "Method in focus",
-            list(METHODS),
-            index=list(METHODS).index("woodfisher"),
+            list(facts.methods),
+            index=facts.methods.index("woodfisher"),
             help="The statistic that ranks the weights; the lowest go first. "
-            + " ".join(f"**{m.name}**: ${m.equation}$. {m.help}" for m in METHODS.values()),
+            + " ".join(f"**{name}**: ${get_method(name).equation}$." for name in facts.methods),
             **_bound("method"),
         )
         chosen = get_method(method)
-        st.caption(f"{chosen.label}: ${chosen.equation}$. {chosen.help}")
+        st.caption(f"{chosen.label}: ${chosen.equation}$. {chosen.help} ({chosen.reference}; takes ${chosen.cost}$.)")
+        patterned = st.session_state.get("pattern", st.query_params.get("pattern", "none")) != "none"
         sparsity = st.slider(
             "Sparsity",
             0.0,
             0.99,
             0.8,
             0.01,
-            help="The fraction of the prunable weights (Linear and Conv weights, no biases) that is set to zero.",
+            disabled=patterned,
+            help="The fraction of the prunable weights (Linear and Conv weights, no biases) that is set to zero. A pattern has "
+            "its own.",
             **_bound("sparsity"),
         )
         note_sparsity = st.container()
@@ -107,12 +140,14 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             [s.value for s in Scope],
             default=Scope.GLOBAL.value,
             required=True,
-            help="**global**: one threshold over all layers, so cheap layers give more. **layer**: the same sparsity in each.",
+            disabled=patterned,
+            help=" ".join(f"**{s.value}**: {s.help}" for s in Scope),
             **_bound("scope"),
         )
+        _fit("update", [AUTO, *(u.value for u in chosen.updates)], AUTO)
         update = st.selectbox(
             "Update of the survivors",
-            [AUTO, *(u.value for u in Update)],
+            [AUTO, *(u.value for u in chosen.updates)],
             help="How the remaining weights move to make up for the removed ones. "
             + " ".join(f"**{u.value}**: {u.help}" for u in Update),
             **_bound("update"),
@@ -135,21 +170,30 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             if only
             else st.multiselect(
                 "Compare with",
-                list(METHODS),
-                default=list(METHODS),
+                list(facts.methods),
+                default=list(BESIDE),
                 help="Methods drawn beside the one in focus, each with its own default update.",
                 **_bound("with"),
             )
         )
 
+        more = _more(facts, chosen)
+
         st.subheader("Fisher")
-        most = get_dataset(spec.dataset).train_size
+        images = st.select_slider(
+            "Training images there are",
+            [count for count in IMAGE_COUNTS if count == "all" or int(count) < facts.train_size],
+            help="Limited data: only so many training images exist, for gradients, BatchNorm statistics and everything else a "
+            "method learns from. The test images stay.",
+            **_bound("images"),
+        )
+        most = facts.train_size if images == "all" else int(images)
         counts = [n for n in SAMPLE_COUNTS if n <= most]
-        _fit("samples", counts, 1000)
+        _fit("samples", counts, min(1000, counts[-1]))
         num_samples = st.select_slider(
             "Fisher samples N",
             counts,
-            value=1000,
+            value=min(1000, counts[-1]),
             help="How many training images the Fisher is estimated from: "
             r"$F=\lambda I+\tfrac1N\sum_n g_n g_n^\top$. Fewer samples are always a prefix of more.",
             **_bound("samples"),
@@ -177,7 +221,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             **_bound("damping"),
         )
         note_damping = st.container()
-        sizes = [BLOCK_LAYER, BLOCK_NETWORK, *(b for b in BLOCK_SIZES if int(b) < _num_prunable(model))]
+        sizes = [BLOCK_LAYER, BLOCK_NETWORK, *(b for b in BLOCK_SIZES if int(b) < facts.num_prunable)]
         _fit("block", sizes, BLOCK_LAYER)
         block = st.selectbox(
             "Block size",
@@ -214,14 +258,24 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             **_bound("device"),
         )
     st.query_params["v"] = LINK_VERSION
+    pattern = None if more["pattern"] == "none" else more["pattern"]
     config = PruneConfig(
         model=model,
+        dataset=dataset,
+        exclude=tuple(more["exclude"]),
         method=method,
-        sparsity=float(sparsity),
-        scope=scope,
+        sparsity=None if pattern else float(sparsity),
+        pattern=pattern,
+        budget=more["budget"],
+        flops_power=float(more["flops_power"]),
+        scope=Scope.GLOBAL if pattern else scope,
         update=None if update == AUTO else update,
         update_scale=float(scale) if resolved is Update.INDEPENDENT else 1.0,
         num_samples=int(num_samples),
+        images=None if images == "all" else int(images),
+        batchnorm_images=min(int(more["batchnorm_images"]), most),
+        stages=1 if pattern else int(more["stages"]),
+        stage_shape=more["stage_shape"],
         damping=float(damping),
         damping_scale=scale_of_damping,
         block_size=block,
@@ -230,12 +284,75 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
         device=device,
         solver=Solver.SPECTRAL,
     )
-    ordered = tuple(name for name in METHODS if name in compared or name == method)
+    # Methods that choose by themselves know no pattern and no weighting: they stand aside then.
+    own_masks = config.pattern is not None or config.scope is Scope.ERK or config.flops_power > 0
+    able = [
+        name
+        for name in METHODS
+        if config.budget in get_method(name).budgets and not (own_masks and get_method(name).chooses)
+    ]
+    ordered = tuple(name for name in able if name in compared or name == method)
     return View(config, ordered), Notes(note_samples, note_damping, note_block, note_sparsity)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _num_prunable(model: str) -> int:
-    from woodfisher_core.parameters import PrunableParameters
-
-    return PrunableParameters.from_model(get_model(model).build()).num_prunable
+def _more(facts: Facts, chosen: Method) -> dict[str, object]:
+    """The controls that most views leave as they are."""
+    with st.expander("More ways to prune", icon=":material/tune:"):
+        return {
+            "exclude": st.multiselect(
+                "Layers left alone",
+                facts.layers,
+                help="They keep all their weights, and are no part of the Fisher.",
+                **_bound("without"),
+            ),
+            "pattern": st.segmented_control(
+                "Pattern N:M",
+                PATTERNS,
+                default="none",
+                required=True,
+                disabled=chosen.chooses,
+                help="Exactly N of every M consecutive inputs stay, instead of a threshold: what sparse tensor cores run (2:4). "
+                "The inputs of every layer must divide by M; leave the others alone.",
+                **_bound("pattern"),
+            ),
+            "budget": st.segmented_control(
+                "The sparsity counts",
+                [b.value for b in chosen.budgets],
+                default=Budget.WEIGHTS.value,
+                required=True,
+                help=" ".join(f"**{b.value}**: {b.help}" for b in Budget),
+                **_bound("budget"),
+            ),
+            "flops_power": st.select_slider(
+                "FLOPs power β",
+                FLOPS_POWERS,
+                disabled=chosen.chooses,
+                help=r"Divides the statistic by $c_j^\beta$, with $c_j$ the multiply-adds of one weight: weights that cost much "
+                "go sooner. The paper uses 0.3.",
+                **_bound("flops-power"),
+            ),
+            "stages": st.select_slider(
+                "Stages R",
+                STAGES,
+                help="Prunes in R steps with gradients measured anew at each, on fresh images: the quadratic model is only good "
+                "nearby. R times the work.",
+                **_bound("stages"),
+            ),
+            "stage_shape": st.segmented_control(
+                "The stages rise",
+                [s.value for s in StageShape],
+                default=StageShape.POLYNOMIAL.value,
+                required=True,
+                help=" ".join(f"**{s.value}**: ${s.equation}$. {s.help}" for s in StageShape),
+                **_bound("stage-shape"),
+            ),
+            "batchnorm_images": st.select_slider(
+                "BatchNorm images",
+                BATCHNORM_COUNTS,
+                help="Re-estimates the running statistics of BatchNorm layers on so many training images after pruning; 0 keeps "
+                "those of the dense network.",
+                **_bound("batchnorm"),
+            )
+            if facts.has_batchnorm
+            else 0,
+        }

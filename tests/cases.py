@@ -118,10 +118,8 @@ class Case:
         if self.distinct:
             picked = torch.arange(self.num_rows) % self.distinct
             inputs, targets = inputs[picked], targets[picked]
-        weights = self.weights()
-        return self.scale * gradient_matrix(
-            self.model, self.parameters, [(inputs, targets)], self.num_rows, weights=weights
-        )
+        model = self.parameters.placed_in(self.model, self.weights())
+        return self.scale * gradient_matrix(model, self.parameters, [(inputs, targets)], self.num_rows)
 
     def weights(self) -> Tensor:
         """(d,) float32, a share of them already zero."""

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from test_sampling import BAD_INDEX_FILES
 
 from woodfisher_core import cli, memory
-from woodfisher_core.data import find_root, get_dataset
+from woodfisher_core.data import DATASETS, find_root, get_dataset
 from woodfisher_core.data.mnist import SIZES
 from woodfisher_core.errors import InputError, MemoryBudgetError, NumericalError, WoodFisherError
 from woodfisher_core.fisher import Blocks
+from woodfisher_core.methods import METHODS
 from woodfisher_core.models import MODELS, get_model
 from woodfisher_core.options import Solver
 from woodfisher_core.parameters import PrunableParameters
@@ -56,11 +57,11 @@ REFUSED = {
     "seed below 0": (("--seed=-1",), "seed: expected a whole number of at least 0, got -1"),
     "seed too large": (("--seed", str(2**32)), "seed: expected a whole number below 2³², got 4294967296"),
     "model": (("--model", "resnet9000"), f"model: expected one of {', '.join(MODELS)}, got 'resnet9000'"),
-    "method": (("--method", "random"), "method: expected one of magnitude, diagonal-fisher, woodfisher, got 'random'"),
+    "method": (("--method", "magic"), f"method: expected one of {', '.join(METHODS)}, got 'magic'"),
     "dataset": (("--dataset", "mnist"), "dataset: digits-mlp reads digits, got 'mnist'"),
     "unknown dataset": (("--dataset", "imagenet"), "dataset: digits-mlp reads digits, got 'imagenet'"),
     "update": (("--update", "magic"), "update: expected one of none, independent, joint, got 'magic'"),
-    "scope": (("--scope", "row"), "scope: expected one of global, layer, got 'row'"),
+    "scope": (("--scope", "row"), "scope: expected one of global, layer, erk, got 'row'"),
     "labels": (("--labels", "fake"), "labels: expected one of true, sampled, got 'fake'"),
     "solver": (("--solver", "magic"), "solver: expected one of auto, dual, primal, spectral, got 'magic'"),
     "device": (("--device", "toaster"), "device: expected auto, cpu, cuda or mps, got 'toaster'"),
@@ -69,6 +70,45 @@ REFUSED = {
     "block below 0": (("--block-size=-4",), "expected a whole number of at least 1, 'layer' or 'network', got '-4'"),
     "block word": (("--block-size", "half"), "expected a whole number of at least 1, 'layer' or 'network', got 'half'"),
     "block 1.5": (("--block-size", "1.5"), "expected a whole number of at least 1, 'layer' or 'network', got '1.5'"),
+    "pattern": (("--pattern", "4:2"), "pattern: expected N:M with N below M, such as 2:4 (2 of 4 stay), got '4:2'"),
+    "pattern and sparsity": (
+        ("--pattern", "2:4", "--sparsity", "0.9"),
+        "sparsity: the pattern 2:4 removes 0.5 of the weights, got 0.9. Leave it out",
+    ),
+    "pattern and scope": (
+        ("--pattern", "2:4", "--scope", "layer"),
+        "pattern 2:4: it has no threshold, so scope and budget",
+    ),
+    "pattern and budget": (("--pattern", "2:4", "--budget", "flops"), "scope and budget must be left as they are"),
+    "pattern and stages": (("--pattern", "2:4", "--stages", "2"), "pattern 2:4 is reached in one step, got 2 stages"),
+    "pattern on these layers": (
+        ("--pattern", "2:32"),
+        "pattern 2:32: the inputs of every layer must divide by 32; those of fc3 (16) do not. Exclude these layers",
+    ),
+    "budget": (("--budget", "euros"), "budget: expected one of weights, flops, got 'euros'"),
+    "budget and ERK": (
+        ("--budget", "flops", "--scope", "erk"),
+        "budget: Erdős–Rényi layers share out weights, not multiply-adds. Choose another scope",
+    ),
+    "FLOPs power below 0": (("--flops-power=-1",), "FLOPs power: expected a number of at least 0, got -1.0"),
+    "FLOPs power nan": (("--flops-power", "nan"), "FLOPs power: expected a number of at least 0, got nan"),
+    "no images": (("--images", "0"), "images: expected a whole number of at least 1, got 0"),
+    "fewer images": (("--images", "19"), "images: only 19 exist, and num_samples × mini_batch asks for 20. Lower it"),
+    "fewer images than BatchNorm's": (
+        ("--images", "20", "--batchnorm-images", "21"),
+        "images: only 20 exist, and batchnorm_images asks for 21",
+    ),
+    "BatchNorm images below 0": (("--batchnorm-images=-1",), "batchnorm images: expected a whole number of at least 0"),
+    "too many BatchNorm images": (
+        ("--batchnorm-images", "1298"),
+        "BatchNorm images: expected at most 1,297 (the training set), got 1,298",
+    ),
+    "stages 0": (("--stages", "0"), "stages: expected a whole number of at least 1, got 0"),
+    "stage shape": (
+        ("--stages", "2", "--stage-shape", "wave"),
+        "stage shape: expected one of linear, polynomial, got 'wave'",
+    ),
+    "probes 0": (("--probes", "0"), "probes: expected a whole number of at least 1, got 0"),
     "scaled joint": (("--update", "joint", "--update-scale", "0.5"), "got scale 0.5 with update 'joint'"),
     "scaled mask": (("--method", "magnitude", "--update-scale", "2"), "got scale 2.0 with update 'none'"),
     "scale nan": (("--update-scale", "nan"), "update scale: expected a finite number, got nan"),
@@ -203,6 +243,19 @@ def test_options_of_the_python_interface():
         ({"update_scale": "1"}, "update scale: expected a finite number"),
         ({"block_size": None}, "block size: expected a whole number"),
         ({"update": 3}, "update: expected one of none"),
+        ({"pattern": 24}, "pattern: expected N:M with N below M"),
+        ({"flops_power": True}, "FLOPs power: expected a number of at least 0, got True"),
+        ({"flops_power": "0.3"}, "FLOPs power: expected a number of at least 0, got '0.3'"),
+        ({"images": 2.0}, "images: expected a whole number of at least 1, got 2.0"),
+        ({"batchnorm_images": None}, "batchnorm images: expected a whole number of at least 0, got None"),
+        ({"stages": 1.5}, "stages: expected a whole number of at least 1, got 1.5"),
+        ({"stages": True}, "stages: expected a whole number of at least 1, got True"),
+        ({"stages": None}, "stages: expected a whole number of at least 1, got None"),
+        ({"probes": "many"}, "probes: expected a whole number of at least 1, got 'many'"),
+        (
+            {"scope": "erk", "method": "exact-obs"},
+            "exact-obs chooses its weights itself: no pattern, no Erdős–Rényi layers",
+        ),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             PruneOptions(**options)
@@ -228,6 +281,6 @@ def test_errors_are_ordinary_ones_too():
 
 def test_unknown_names():
     """Registries list what they know."""
-    with pytest.raises(InputError, match="expected one of digits, mnist, got 'cifar'"):
+    with pytest.raises(InputError, match=f"expected one of {', '.join(DATASETS)}, got 'cifar'"):
         get_dataset("cifar")
     assert find_root(get_dataset("digits")) is None

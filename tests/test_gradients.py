@@ -106,15 +106,15 @@ def test_loader_batch_sizes_do_not_matter(sizes, mini_batch, chunk):
     assert done[-1] == 12 // mini_batch
 
 
-def test_weights_at_which_to_differentiate():
-    """Given weights take the place of the model's own."""
-    model, (inputs, targets) = network("tied"), batch("tied", 5)
-    other = seeded(lambda: copy.deepcopy(model))
-    with torch.no_grad():
-        other.first.weight.mul_(1.5)
-    parameters = PrunableParameters.from_model(model)
-    rows = gradient_matrix(model, parameters, [(inputs, targets)], 5, weights=parameters.flatten(other.state_dict()))
-    assert norm_error(rows, by_autograd(other, inputs, targets)) <= 1e-6
+def test_gradients_of_pruned_weights_are_zero():
+    """Outside ``keep`` every gradient is zero, inside it is what it is; a tied weight has one mask."""
+    for kind in ("mlp", "conv", "tied"):
+        model, (inputs, targets) = network(kind), batch(kind, 5)
+        parameters = PrunableParameters.from_model(model)
+        keep = torch.rand(parameters.num_prunable, generator=torch.Generator().manual_seed(4)) < 0.5
+        rows = gradient_matrix(model, parameters, [(inputs, targets)], 5, keep=parameters.unflatten(keep))
+        assert not rows[:, ~keep].any()
+        assert torch.equal(rows[:, keep], gradient_matrix(model, parameters, [(inputs, targets)], 5)[:, keep])
 
 
 def sampled_rows(count: int, seed: int = 0, chunk: int | None = None) -> torch.Tensor:
@@ -143,7 +143,7 @@ def test_sampled_labels_follow_the_softmax():
     """Over many uniforms the labels come as often as the network's probabilities say, and ignore the given targets."""
     model, count = network("mlp"), 4000
     inputs = batch("mlp", 1)[0].expand(count, -1)
-    drawn = gradients._sampled(model, inputs, label_uniforms(count, 3))
+    drawn = gradients.sampled_labels(model(inputs).detach(), label_uniforms(count, 3))
     wanted = model(inputs[:1]).double().softmax(1)[0].detach()
     found = torch.bincount(drawn, minlength=3) / count
     error = (wanted * (1 - wanted) / count).sqrt()
@@ -153,7 +153,7 @@ def test_sampled_labels_follow_the_softmax():
 def test_sampled_labels_make_the_rows_of_those_labels():
     """Rows of sampled labels are autograd's at exactly these labels."""
     model, (inputs, _) = network("mlp"), batch("mlp", 40)
-    labels = gradients._sampled(model, inputs, label_uniforms(40, 0))
+    labels = gradients.sampled_labels(model(inputs).detach(), label_uniforms(40, 0))
     assert norm_error(sampled_rows(40), by_autograd(model, inputs, labels)) <= 1e-6
 
 
@@ -161,7 +161,7 @@ def test_sampled_labels_make_the_rows_of_those_labels():
 def test_sampled_labels_at_the_ends(uniforms):
     """The smallest and the largest uniform number still give a class."""
     model, (inputs, _) = network("mlp"), batch("mlp", 5)
-    drawn = gradients._sampled(model, inputs, torch.full((5,), uniforms, dtype=torch.float64))
+    drawn = gradients.sampled_labels(model(inputs).detach(), torch.full((5,), uniforms, dtype=torch.float64))
     assert drawn.min() >= 0
     assert drawn.max() <= 2
 

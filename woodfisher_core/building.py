@@ -86,18 +86,22 @@ def build_fisher(
     batches: Batches,
     *,
     loss: Loss = cross_entropy,
+    keep: Tensor | None = None,
     scratch: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
     watch: Stopwatch | None = None,
 ) -> Fisher:
     """The Fisher of ``options`` from exactly its samples, its gradients kept as ``plan`` says.
 
-    ``batches`` are (inputs, targets) on the network's device, read once; ``progress`` is called with the number of rows made,
-    ``watch`` charged with "gradients". The rest as for :func:`plan_fisher`.
+    ``batches`` are (inputs, targets) on the network's device, read once; gradients of weights outside ``keep`` (d,) are zero;
+    ``progress`` is called with the number of rows made, ``watch`` charged with "gradients". The rest as for
+    :func:`plan_fisher`.
     """
     watch = watch or Stopwatch()
     blocks, dtype = Blocks.of(parameters, options.block_size), kept_in(network, parameters, options)
     how = _how(options) | {"loss": loss, "chunk": plan.chunk, "progress": progress}
+    if keep is not None:
+        how["keep"] = parameters.unflatten(keep)
     home = compute_device(network.get_parameter(parameters.names[0]).device)
     if plan.storage is Storage.MEMORY:
         with watch("gradients"):

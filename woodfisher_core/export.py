@@ -18,13 +18,15 @@ def save_pruned(
     weights: Tensor,
     keep: Tensor,
     run: Mapping[str, object],
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Writes ``pruned.safetensors`` (every tensor of ``state``, pruned weights in place, masks under ``<name>.mask``) and
+    """Writes ``pruned.safetensors`` (every tensor of ``state``, pruned weights and other changed ``tensors`` in place, masks under ``<name>.mask``) and
     ``run.json``; returns the first's path."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: t.cpu().contiguous() for name, t in parameters.written_into(state, weights).items()}
+        written = {**parameters.written_into(state, weights), **(tensors or {})}
+        tensors = {name: t.cpu().contiguous() for name, t in written.items()}
         masks = {f"{name}.mask": mask.cpu().contiguous() for name, mask in parameters.unflatten(keep).items()}
         path = folder / "pruned.safetensors"
         config = json.dumps(run["config"])

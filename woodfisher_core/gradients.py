@@ -6,7 +6,7 @@ the mean loss of m consecutive samples (the paper's mini-batch heuristic; the re
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 
 import torch
@@ -47,7 +47,7 @@ def gradient_rows(
     labels: Labels = Labels.TRUE,
     uniforms: Tensor | None = None,
     mini_batch: int = 1,
-    weights: Tensor | None = None,
+    keep: Mapping[str, Tensor] | None = None,
     strategy: Strategy = Strategy.AUTO,
     chunk: int | None = None,
     out: Tensor | None = None,
@@ -63,7 +63,7 @@ def gradient_rows(
         labels: The given targets, or labels sampled from the softmax of the outputs.
         uniforms: (n,) uniform numbers that turn probabilities into sampled labels; needed for ``Labels.SAMPLED``.
         mini_batch: m, samples averaged in each row.
-        weights: (d,) values at which to differentiate, instead of the model's own.
+        keep: Masks of the layers by name; gradients of weights outside them are zero.
         strategy: ``vmap`` of ``grad``, a loop of backward passes, or vmap with the loop where vmap cannot go (warned).
         chunk: Rows a vmap call; chosen from d by default.
         out: (N, d) of any floating type to write the rows into; what is yielded then are views of it.
@@ -78,8 +78,6 @@ def gradient_rows(
     if labels is Labels.SAMPLED and uniforms is None:
         raise InputError("sampled labels: expected one uniform number a sample (sampling.label_uniforms), got none.")
     network = copy.deepcopy(model).eval().requires_grad_(False)
-    if weights is not None:
-        network.load_state_dict(parameters.written_into(network.state_dict(), weights))
     own = dict(network.named_parameters())
     variables = {name: own[name] for name in parameters.names}
     itemsize = next(iter(variables.values())).element_size()
@@ -93,9 +91,11 @@ def gradient_rows(
 
     by_vmap = vmap(grad(row_loss), in_dims=(None, 0, 0))
     done = 0
-    for inputs, targets in _regrouped(batches, chunk * mini_batch, mini_batch):
+    for inputs, targets in regrouped(batches, chunk * mini_batch, mini_batch):
         if labels is Labels.SAMPLED:
-            targets = _sampled(network, inputs, uniforms[done * mini_batch :][: len(targets)])
+            with torch.no_grad():
+                outputs = network(inputs)
+            targets = sampled_labels(outputs, uniforms[done * mini_batch :][: len(targets)])
         inputs = inputs.unflatten(0, (-1, mini_batch))
         targets = targets.unflatten(0, (-1, mini_batch))
         count = len(inputs)
@@ -121,6 +121,8 @@ def gradient_rows(
             raise InputError(f"gradients: expected {len(out)} rows, the data gave {done + count} or more.")
         for layer in parameters.layers:
             rows[:, layer.slice] = pieces[layer.name].reshape(count, -1)
+            if keep is not None:
+                rows[:, layer.slice] *= keep[layer.name].to(rows.device).reshape(-1)
         del pieces
         # NaN wins both extremes; two numbers instead of a mask as large as the rows.
         if not torch.stack(torch.aminmax(rows)).isfinite().all():
@@ -168,7 +170,7 @@ def _by_loop(row_loss, variables: dict[str, Tensor], inputs: Tensor, targets: Te
     return rows
 
 
-def _regrouped(batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: int) -> Iterator[tuple[Tensor, Tensor]]:
+def regrouped(batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The same samples in batches of exactly ``size``; the last is shorter but still a multiple of ``multiple``."""
     held: list[tuple[Tensor, Tensor]] = []  # less than one batch of the new size
     count = 0
@@ -193,16 +195,14 @@ def _regrouped(batches: Iterable[tuple[Tensor, Tensor]], size: int, multiple: in
         yield joined()
 
 
-def _sampled(network: nn.Module, inputs: Tensor, uniforms: Tensor) -> Tensor:
-    """(n,) labels drawn from softmax(outputs) by inverting the cumulative distribution at ``uniforms``."""
-    if len(uniforms) != len(inputs):
-        raise InputError(f"sampled labels: expected {len(inputs)} uniform numbers, got {len(uniforms)}.")
-    with torch.no_grad():
-        outputs = network(inputs)
-        if outputs.ndim != 2:
-            raise InputError(
-                f"sampled labels: expected outputs (samples, classes), got shape {tuple(outputs.shape)}. Use true labels."
-            )
-        cumulative = outputs.to(compute_device(outputs.device), torch.float64).softmax(1).cumsum(1)
+def sampled_labels(outputs: Tensor, uniforms: Tensor) -> Tensor:
+    """(n,) labels drawn from softmax(``outputs`` (n, classes)) by inverting the cumulative distribution at ``uniforms`` (n,)."""
+    if len(uniforms) != len(outputs):
+        raise InputError(f"sampled labels: expected {len(outputs)} uniform numbers, got {len(uniforms)}.")
+    if outputs.ndim != 2:
+        raise InputError(
+            f"sampled labels: expected outputs (samples, classes), got shape {tuple(outputs.shape)}. Use true labels."
+        )
+    cumulative = outputs.to(compute_device(outputs.device), torch.float64).softmax(1).cumsum(1)
     drawn = torch.searchsorted(cumulative, uniforms.to(cumulative).unsqueeze(1)).squeeze(1)
-    return drawn.clamp_(max=cumulative.shape[1] - 1).to(inputs.device)
+    return drawn.clamp_(max=cumulative.shape[1] - 1).to(outputs.device)

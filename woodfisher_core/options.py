@@ -90,6 +90,38 @@ class Scope(Choice):
 
     GLOBAL = ("global", "Global", "One threshold over all layers: sparsity spreads itself.")
     LAYER = ("layer", "Per layer", "The same sparsity in every layer.")
+    ERK = (
+        "erk",
+        "Erdős–Rényi kernels",
+        "Each layer has a threshold of its own, and keeps a share of its weights in proportion to its dimensions' sum over their "
+        "product: small layers stay denser.",
+        r"1-s_l\propto\frac{n_{in}+n_{out}+k_h+k_w}{n_{in}\,n_{out}\,k_h\,k_w}",
+    )
+
+
+class Budget(Choice):
+    """What the sparsity is a fraction of."""
+
+    WEIGHTS = ("weights", "Weights", "The fraction of the prunable weights that goes.")
+    FLOPS = (
+        "flops",
+        "Multiply-adds",
+        "The fraction of the prunable layers' multiply-adds that goes. A convolution's weight works at every position of its "
+        "output, so weights of early layers count more than those of late ones.",
+        r"\sum_{j\,\text{kept}}c_j\le(1-s)\sum_j c_j,\quad c_j=H_{out}W_{out}",
+    )
+
+
+class StageShape(Choice):
+    """How the sparsity rises over the stages."""
+
+    LINEAR = ("linear", "Linear", "The same number of weights goes at every stage.", r"s_i=s\,\tfrac iR")
+    POLYNOMIAL = (
+        "polynomial",
+        "Polynomial",
+        "Most go at the first stages, few at the last, where each one hurts.",
+        r"s_i=s\left(1-(1-\tfrac iR)^3\right)",
+    )
 
 
 class Solver(Choice):

@@ -1,5 +1,6 @@
 """Which tensors are prunable, and the one mapping between named layers and the flat vector w ∈ R^d."""
 
+import copy
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -150,6 +151,14 @@ class PrunableParameters:
             raise InputError(f"flat vector: expected shape ({self.num_prunable},), got {tuple(flat.shape)}.")
         return {layer.name: flat[layer.slice].view(layer.shape) for layer in self.layers}
 
+    def checked_mask(self, keep: Tensor) -> Tensor:
+        """``keep`` where it is a (d,) bool mask; an InputError otherwise."""
+        if keep.shape != (self.num_prunable,) or keep.dtype is not torch.bool:
+            raise InputError(
+                f"keep: expected a bool mask of shape ({self.num_prunable},), got {keep.dtype} of shape {tuple(keep.shape)}."
+            )
+        return keep
+
     def written_into(self, state: Mapping[str, Tensor], flat: Tensor) -> dict[str, Tensor]:
         """A copy of ``state`` in which the prunable weights, under all their names, come from ``flat``."""
         result = {name: tensor.detach().clone() for name, tensor in state.items()}
@@ -158,3 +167,9 @@ class PrunableParameters:
                 if name in result:
                     result[name] = tensor.to(result[name]).clone()
         return result
+
+    def placed_in(self, model: nn.Module, flat: Tensor) -> nn.Module:
+        """A copy of ``model`` with the (d,) weights ``flat`` in place."""
+        copied = copy.deepcopy(model)
+        copied.load_state_dict(self.written_into(copied.state_dict(), flat))
+        return copied

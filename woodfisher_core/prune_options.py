@@ -2,33 +2,44 @@
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from woodfisher_core.errors import InputError
-from woodfisher_core.masks import check_sparsity
-from woodfisher_core.methods import Need, get_method
+from woodfisher_core.masks import Pattern, check_sparsity
+from woodfisher_core.methods import EMPIRICAL, Need, get_method
 from woodfisher_core.options import (
     BLOCK_LAYER,
+    Budget,
     DampingScale,
     GradientPrecision,
     Labels,
     Scope,
     Solver,
+    StageShape,
     Update,
     parse_block_size,
 )
+
+DEFAULT_SPARSITY = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneOptions:
     """Everything about a pruning method that can change its result. Plain strings become their enum; bad values raise.
 
-    ``update`` None means the method's own default. ``damping`` is λ itself or, with ``damping_scale`` relative, λ over the
-    mean of the undamped Fisher's diagonal.
+    ``update`` None means the method's own default, ``sparsity`` None 0.95, or what ``pattern`` removes. ``damping`` is λ itself
+    or, with ``damping_scale`` relative, λ over the mean of the undamped curvature's diagonal. ``images`` k says that only k
+    training images exist, for everything a run learns from. ``batchnorm_images`` re-estimates BatchNorm statistics on that many
+    of them afterwards. ``stages`` R prunes in R steps with everything measured anew at each. ``probes`` is the number of
+    Hutchinson's random vectors; None counts exactly where the network is small.
     """
 
     method: str = "woodfisher"
-    sparsity: float = 0.95
+    sparsity: float | None = None
+    pattern: str | None = None
+    budget: Budget = Budget.WEIGHTS
+    flops_power: float = 0.0
     num_samples: int = 1000
     mini_batch: int = 1
     labels: Labels = Labels.TRUE
@@ -41,20 +52,37 @@ class PruneOptions:
     seed: int = 0
     solver: Solver = Solver.AUTO
     gradient_precision: GradientPrecision = GradientPrecision.FULL
+    images: int | None = None
+    batchnorm_images: int = 0
+    stages: int = 1
+    stage_shape: StageShape = StageShape.POLYNOMIAL
+    fresh_samples: bool = True
+    probes: int | None = None
 
     def __post_init__(self):
         method = get_method(self.method)
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 - frozen after this
-        put("sparsity", check_sparsity(self.sparsity))
+        self._settle_sparsity(put)
         put("labels", Labels.parse(self.labels, "labels"))
-        put("scope", Scope.parse(self.scope, "scope"))
         put("damping_scale", DampingScale.parse(self.damping_scale, "damping scale"))
+        put("stage_shape", StageShape.parse(self.stage_shape, "stage shape"))
         put("solver", Solver.parse(self.solver, "solver"))
         put("gradient_precision", GradientPrecision.parse(self.gradient_precision, "gradient precision"))
         put("update", method.default_update if self.update is None else Update.parse(self.update, "update"))
         put("block_size", parse_block_size(self.block_size))
-        for name, least in (("num_samples", 1), ("mini_batch", 1), ("seed", 0)):
+        counts = {
+            "num_samples": 1,
+            "mini_batch": 1,
+            "seed": 0,
+            "batchnorm_images": 0,
+            "stages": 1,
+            "images": 1,
+            "probes": 1,
+        }
+        for name, least in counts.items():
             value = getattr(self, name)
+            if value is None and name in ("images", "probes"):
+                continue
             if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < least:
                 knob = name.replace("_", " ")
                 raise InputError(f"{knob}: expected a whole number of at least {least}, got {value!r}.")
@@ -72,18 +100,71 @@ class PruneOptions:
             )
         put("damping", float(self.damping))
         put("update_scale", float(self.update_scale))
+        put("fresh_samples", bool(self.fresh_samples))
+        self._check_images()
+        method.check(self.update, self.scope, self.budget, self.pattern, self.flops_power)
+
+    def _settle_sparsity(self, put: Callable[[str, object], None]) -> None:
+        """What is removed: a fraction of the weights or of the multiply-adds, or a pattern's own."""
+        put("scope", Scope.parse(self.scope, "scope"))
+        put("budget", Budget.parse(self.budget, "budget"))
+        if self.pattern is not None:
+            pattern = Pattern.parse(self.pattern)
+            put("pattern", str(pattern))
+            if self.sparsity is None:
+                put("sparsity", pattern.sparsity)
+            if abs(check_sparsity(self.sparsity) - pattern.sparsity) > 1e-9:
+                raise InputError(
+                    f"sparsity: the pattern {pattern} removes {pattern.sparsity:g} of the weights, got {self.sparsity:g}. "
+                    "Leave it out."
+                )
+            if self.scope is not Scope.GLOBAL or self.budget is not Budget.WEIGHTS:
+                raise InputError(
+                    f"pattern {pattern}: it has no threshold, so scope and budget must be left as they are."
+                )
+            if self.stages != 1:
+                raise InputError(f"stages: the pattern {pattern} is reached in one step, got {self.stages!r} stages.")
+        put("sparsity", check_sparsity(DEFAULT_SPARSITY if self.sparsity is None else self.sparsity))
+        if self.budget is Budget.FLOPS and self.scope is Scope.ERK:
+            raise InputError("budget: Erdős–Rényi layers share out weights, not multiply-adds. Choose another scope.")
+        power = self.flops_power
+        if isinstance(power, bool) or not isinstance(power, (int, float)) or not math.isfinite(power) or power < 0:
+            raise InputError(f"FLOPs power: expected a number of at least 0, got {power!r}. The paper uses 0.3.")
+        put("flops_power", float(power))
+
+    def _check_images(self) -> None:
+        """Nothing asks for more images than exist."""
+        if self.images is None:
+            return
+        for asked, knob in (
+            (self.num_samples * self.mini_batch if self.uses_data else 0, "num_samples × mini_batch"),
+            (self.batchnorm_images, "batchnorm_images"),
+        ):
+            if asked > self.images:
+                raise InputError(f"images: only {self.images:,} exist, and {knob} asks for {asked:,}. Lower it.")
+
+    @property
+    def mask_pattern(self) -> Pattern | None:
+        """The pattern, parsed."""
+        return None if self.pattern is None else Pattern.parse(self.pattern)
+
+    @property
+    def uses_data(self) -> bool:
+        """Whether the statistic or the update looks at training images at all."""
+        return bool(get_method(self.method).needs - {Need.SEED}) or self.update is not Update.NONE
 
     @property
     def uses_gradients(self) -> bool:
-        """Whether the statistic or the update needs the Fisher."""
-        return bool(get_method(self.method).needs) or self.update is not Update.NONE
+        """Whether the statistic or the update needs per-sample gradients."""
+        method = get_method(self.method)
+        return Need.GRADIENTS in method.needs or (method.curvature is EMPIRICAL and self.update is not Update.NONE)
 
     @property
     def uses_damping(self) -> bool:
         """Whether λ can change the result."""
-        return self.uses_inverse or self.update is Update.JOINT
+        return self.uses_inverse or Need.DAMPING in get_method(self.method).needs or self.update is Update.JOINT
 
     @property
     def uses_inverse(self) -> bool:
-        """Whether the statistic or the update needs F⁻¹ (the joint update solves systems of its own)."""
+        """Whether the statistic or the update needs the inverse of the curvature (the joint update solves systems of its own)."""
         return Need.INVERSE in get_method(self.method).needs or self.update is Update.INDEPENDENT

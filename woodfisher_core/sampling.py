@@ -14,6 +14,8 @@ from woodfisher_core.errors import InputError
 
 # Offset between the stream that orders samples and the one that draws labels, so that they never coincide.
 LABEL_STREAM = 0x5EED
+# The same between the streams of consecutive stages.
+STAGE_STREAM = 0x57A6E
 
 
 def sample_order(total: int, seed: int) -> np.ndarray:
@@ -21,8 +23,14 @@ def sample_order(total: int, seed: int) -> np.ndarray:
     return np.random.RandomState(seed).permutation(total)
 
 
-def choose_samples(total: int, count: int, seed: int, indices: np.ndarray | None = None) -> np.ndarray:
-    """``count`` training-set indices: the first of the seed's order, or the given ``indices`` (whose number must fit)."""
+def choose_samples(
+    total: int, count: int, seed: int, indices: np.ndarray | None = None, images: int | None = None, stage: int = 0
+) -> np.ndarray:
+    """``count`` training-set indices: the first of the seed's order, or the given ``indices`` (whose number must fit).
+
+    Where only ``images`` of the ``total`` exist, they are the first of that order. A later ``stage`` (from 1) takes the first of
+    another order of the same ones, so that it sees fresh samples; given ``indices`` serve every stage.
+    """
     if count < 1:
         raise InputError(f"number of samples: expected at least 1, got {count}. Raise --num-samples.")
     if count > total:
@@ -31,7 +39,10 @@ def choose_samples(total: int, count: int, seed: int, indices: np.ndarray | None
             "(--num-samples times --mini-batch). Lower one of them."
         )
     if indices is None:
-        return sample_order(total, seed)[:count]
+        order = sample_order(total, seed)[:images]
+        if stage:
+            order = order[sample_order(len(order), (seed + stage * STAGE_STREAM) % 2**32)]
+        return order[:count]
     if len(indices) != count:
         raise InputError(
             f"sample indices: expected {count:,} (--num-samples times --mini-batch), got {len(indices):,}. "

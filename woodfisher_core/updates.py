@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher import Fisher, Inverse
+from woodfisher_core.curvature import Curvature, InverseCurvature
 
 # Bytes of float64 right-hand sides solved together.
 BATCH_BYTES = 1 << 27
@@ -20,7 +20,7 @@ def none(weights: Tensor, keep: Tensor) -> Tensor:
 
 
 def independent(
-    weights: Tensor, keeps: Sequence[Tensor], inverse: Inverse, inverse_diagonal: Tensor, scale: float
+    weights: Tensor, keeps: Sequence[Tensor], inverse: InverseCurvature, inverse_diagonal: Tensor, scale: float
 ) -> Iterator[Tensor]:
     """Sum of the single-weight OBS corrections, times ``scale`` (Singh & Alistarh 2020, eq. 4, as the official code).
 
@@ -36,11 +36,11 @@ def independent(
         yield from (column.contiguous() for column in moved.unbind(1))
 
 
-def joint(weights: Tensor, keeps: Sequence[Tensor], fisher: Fisher, damping: float) -> Iterator[Tensor]:
-    """The minimiser of ½δᵀFδ with all pruned weights at zero at once, within each Fisher block."""
+def joint(weights: Tensor, keeps: Sequence[Tensor], curvature: Curvature, damping: float) -> Iterator[Tensor]:
+    """The minimiser of ½δᵀ(H + λI)δ with all pruned weights at zero at once, within each block of H."""
     exact = weights.to(torch.float64)
     for some in _batches(keeps, len(weights)):
-        for keep, step in zip(some, fisher.joint_steps(weights, some, damping), strict=True):
+        for keep, step in zip(some, curvature.joint_steps(weights, some, damping), strict=True):
             yield torch.where(keep, exact + step, 0.0).to(weights.dtype)
 
 

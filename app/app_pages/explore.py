@@ -20,10 +20,9 @@ from app.shared import workspace
 from app.showing import show
 from app.state import controls
 from woodfisher_core.data import get_dataset
-from woodfisher_core.errors import NumericalError, WoodFisherError
-from woodfisher_core.experiments import tables
+from woodfisher_core.errors import WoodFisherError
+from woodfisher_core.experiments import PruneConfig, tables
 from woodfisher_core.methods import get_method
-from woodfisher_core.options import DampingScale
 
 CURVE_SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 SHOWN_EXAMPLES = 12
@@ -41,7 +40,9 @@ def page() -> None:
     status = st.empty()
     top = st.container(key="headline")
     rivals = [name for name in view.compared if name != config.method]
-    announced = ask_before_long_work(space, [config, *map(view.beside, rivals)], CURVE_SPARSITIES)
+    announced = ask_before_long_work(
+        space, [without_pattern(c) for c in (config, *map(view.beside, rivals))], CURVE_SPARSITIES
+    )
 
     def progress(phase: str, done: int, total: int) -> None:
         status.progress(done / total, text=f"{announced} {phase}: {done:,} of {total:,}")
@@ -55,7 +56,7 @@ def page() -> None:
     for name in rivals:
         try:
             results[name] = space.evaluation(view.beside(name))
-        except NumericalError as error:
+        except WoodFisherError as error:
             st.warning(f"{get_method(name).label} is left out: {error}", icon=":material/warning:")
     write_notes(notes, space, view, outcome)
     layers = tables.layer_table(problem.parameters, outcome.mask.keep)
@@ -76,7 +77,8 @@ def page() -> None:
         show(figure, saliency_sentence(problem, config, outcome), "saliency")
     with curves_cell:
         drawn = [name for name in view.compared if name == config.method or name in results]
-        curves = {name: space.curve(view.beside(name), CURVE_SPARSITIES, progress) for name in drawn}
+        # A pattern has one sparsity: the curves are those without it, and the run in focus a point beside them.
+        curves = {name: space.curve(without_pattern(view.beside(name)), CURVE_SPARSITIES, progress) for name in drawn}
         table = tables.curve_table(curves, len(problem.test), {name: view.label(name) for name in drawn})
         current = (config.method, outcome.mask.sparsity, pruned.accuracy)
         show(charts.accuracy_curve(table, problem.dense.accuracy, current), curve_sentence(table, problem), "accuracy")
@@ -95,6 +97,11 @@ def page() -> None:
     record(config, data)
 
 
+def without_pattern(config):
+    """The same setting with a threshold in the place of a pattern."""
+    return config if config.pattern is None else config.replace(pattern=None)
+
+
 def examples(problem, flips) -> None:
     """Test images whose answer changed, those lost first."""
     shown = flips.sort_values("kind", key=lambda kind: kind.map({"lost": 0, "other": 1, "won": 2}), kind="stable")
@@ -109,7 +116,13 @@ def examples(problem, flips) -> None:
         f"{names[t]}: {names[d]} → {names[p]}"
         for t, d, p in zip(shown["target"], shown["dense"], shown["pruned"], strict=True)
     ]
-    images = [problem.dataset.test.images[i, 0].numpy() for i in shown["index"]]
+    test = problem.dataset.test
+    raw = [test.images[i] for i in shown["index"]]
+    # Grey as it is; colour as the screen takes it.
+    images = [
+        (image[0] if len(image) == 1 else (image * (255 * test.scale)).round().byte().permute(1, 2, 0)) for image in raw
+    ]
+    images = [image.numpy() for image in images]
     show(
         charts.flipped_examples(images, captions),
         f"Truth: answer before → after. {counts.get('lost', 0):,} right answers were lost, {counts.get('won', 0):,} won; "
@@ -140,16 +153,30 @@ def record(config, data: dict) -> None:
 
 def command(config) -> str:
     """The command line that gives the same numbers."""
-    parts = [
-        f"python -m woodfisher_core prune --model {config.model} --method {config.method} --sparsity {config.sparsity:g}",
-        f"--scope {config.scope} --update {config.update}",
-        f"--num-samples {config.num_samples} --damping {config.damping:g} --block-size {config.block_size}",
-        f"--labels {config.labels} --seed {config.seed} --solver {config.solver} --device {config.device}",
-    ]
-    if config.damping_scale is not DampingScale.ABSOLUTE:
-        parts.append(f"--damping-scale {config.damping_scale}")
-    if config.update_scale != 1.0:
-        parts.append(f"--update-scale {config.update_scale:g}")
+    default = PruneConfig(model=config.model, method=config.method, sparsity=config.sparsity)
+    parts = [f"python -m woodfisher_core prune --model {config.model} --method {config.method}"]
+    parts.append(f"--sparsity {config.sparsity:g}" if config.pattern is None else f"--pattern {config.pattern}")
+    parts += [f"--exclude {layer}" for layer in config.exclude]
+    # Always said, so that the line shows what was chosen; the others only where they are not the default.
+    said = ("scope", "update", "num_samples", "damping", "block_size", "labels", "seed", "solver", "device")
+    other = (
+        "dataset",
+        "budget",
+        "flops_power",
+        "damping_scale",
+        "update_scale",
+        "images",
+        "batchnorm_images",
+        "stages",
+    )
+    for name in (*said, *other, "stage_shape"):
+        value = getattr(config, name)
+        if name in said or value != getattr(default, name):
+            parts.append(
+                f"--{name.replace('_', '-')} {value:g}"
+                if isinstance(value, float)
+                else f"--{name.replace('_', '-')} {value}"
+            )
     return " ".join(parts)
 
 

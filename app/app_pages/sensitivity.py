@@ -139,7 +139,7 @@ def plane(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> bool:
 def axis_values(space: Workspace, config: PruneConfig, axis: Axis) -> tuple[int | str, ...]:
     """The values drawn on ``axis``, as far as the network and its data allow them."""
     problem = space.problem(config)
-    total = len(problem.dataset.train)
+    total = config.images or len(problem.dataset.train)
     if axis is Axis.SAMPLES:
         return tuple(count for count in SAMPLES if count * config.mini_batch <= total)
     if axis is Axis.BLOCK:

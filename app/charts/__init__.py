@@ -2,6 +2,7 @@
 
 from app.charts.accuracy import accuracy_curve
 from app.charts.classes import class_accuracy, flipped_examples
+from app.charts.comparison import comparison
 from app.charts.damping import damping_frames
 from app.charts.layers import layer_sparsity
 from app.charts.loss import loss_change
@@ -16,6 +17,7 @@ __all__ = [
     "Measure",
     "accuracy_curve",
     "class_accuracy",
+    "comparison",
     "damping_frames",
     "flipped_examples",
     "heat_map",

@@ -46,7 +46,7 @@ def flipped_examples(
     """A grid of test images, each with its caption.
 
     Args:
-        images: Grey images (H, W), any range.
+        images: Grey images (H, W), any range, or colour ones (H, W, 3) of whole numbers from 0 to 255.
         captions: One a image, such as ``3: 3 → 8``.
         title: The question the chart answers.
     """
@@ -57,8 +57,11 @@ def flipped_examples(
     )
     for index, image in enumerate(images):
         row, column = index // columns + 1, index % columns + 1
+        if np.ndim(image) == 3:
+            figure.add_image(z=np.asarray(image), hoverinfo="skip", row=row, col=column)
+            continue
         figure.add_heatmap(
-            z=np.asarray(image, dtype=float)[::-1],
+            z=np.asarray(image, dtype=float),
             colorscale="Greys",
             showscale=False,
             hoverinfo="skip",
@@ -67,7 +70,8 @@ def flipped_examples(
         )
     figure.update_annotations(font_size=12)
     figure.update_xaxes(visible=False, constrain="domain")
-    figure.update_yaxes(visible=False, scaleanchor="x", scaleratio=1, constrain="domain")
+    # The first row of an image is its uppermost.
+    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", scaleratio=1, constrain="domain")
     figure = finish(figure, title, 90 + 150 * rows)
     for axis in range(2, len(images) + 1):  # each image square on its own axes
         figure.layout[f"yaxis{axis}"].scaleanchor = f"x{axis}"

@@ -26,15 +26,27 @@ class LineStyle:
     symbol: str
 
 
+# A family shares a colour, and differs in dash; markers are each method's own.
 _METHODS = {
     "woodfisher": LineStyle(BLUE, "solid", "circle"),
+    "woodfisher layer-wise": LineStyle(BLUE, "dot", "circle-dot"),
+    "woodtaylor": LineStyle(BLUE, "dash", "circle-open"),
     "magnitude": LineStyle(VERMILION, "dash", "square"),
+    "lamp": LineStyle(VERMILION, "dot", "square-open"),
+    "random": LineStyle(GREY, "dot", "x-thin-open"),
     "diagonal-fisher": LineStyle(GREEN, "dot", "diamond"),
+    "diagonal-hessian": LineStyle(GREEN, "solid", "diamond-open"),
+    "snip": LineStyle(ORANGE, "dash", "triangle-up"),
+    "taylor": LineStyle(ORANGE, "dashdot", "triangle-up-open"),
+    "kfac": LineStyle(SKY, "longdash", "star"),
+    "l-obs": LineStyle(PURPLE, "longdash", "cross"),
+    "exact-obs": LineStyle(GREY, "solid", "hexagon"),
+    "structured": LineStyle(PURPLE, "longdashdot", "pentagon"),
 }
 _OTHERS = (
-    LineStyle(PURPLE, "dashdot", "triangle-up"),
-    LineStyle(ORANGE, "longdash", "cross"),
-    LineStyle(SKY, "longdashdot", "x"),
+    LineStyle(SKY, "dot", "star-open"),
+    LineStyle(ORANGE, "longdashdot", "hourglass"),
+    LineStyle(GREEN, "longdash", "bowtie"),
 )
 
 

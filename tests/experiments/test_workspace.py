@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from woodfisher_core.errors import InputError, MemoryBudgetError
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments import workspace as module
+from woodfisher_core.experiments import materials as module
 from woodfisher_core.models import get_model
 from woodfisher_core.planning import Storage
 from woodfisher_core.timing import Stopwatch

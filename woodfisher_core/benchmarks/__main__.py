@@ -1,13 +1,15 @@
-"""``python -m woodfisher_core.benchmarks [{speed,published,scale}]``: a Markdown table on standard output, JSON on request."""
+"""``python -m woodfisher_core.benchmarks [NAME]``: a Markdown table on standard output, JSON on request."""
 
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
-from woodfisher_core.benchmarks import published, scale, speed, table
+from woodfisher_core.benchmarks import finetuned, limited, methods, published, scale, speed, table
 from woodfisher_core.benchmarks.cases import CASES
 from woodfisher_core.cli import exit_status
 from woodfisher_core.errors import InputError
@@ -43,14 +45,28 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m woodfisher_core.benchmarks",
-        description="Benchmarks: how fast this is beside each baseline, how close to the published tables, and how large a "
-        "network fits. Without a name: speed.",
+        description="Benchmarks: how fast this is beside each baseline, how close to the published tables, how the methods "
+        "compare, and how large a network fits. Without a name: speed.",
     )
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
     _add_speed(commands.add_parser("speed", help="time ours against each baseline, interleaved (some minutes)"))
     _add_published(commands.add_parser("published", help="the published MLPNet table (1 to 3 minutes a seed, 5 GB)"))
+    for name, module, what in (
+        ("methods", methods, "every method over sparsities and seeds (minutes to an hour)"),
+        ("limited-data", limited, "accuracy against the number of training images (minutes)"),
+        ("gradual", finetuned, "gradual pruning with fine-tuning, WoodFisher against magnitude (long)"),
+    ):
+        own = commands.add_parser(name, help=what)
+        module.add_flags(own)
+        _add_common(own, "auto")
+        own.set_defaults(run=partial(_described, module))
     _add_scale(commands.add_parser("scale", help="prune an ImageNet network within a memory budget (many minutes)"))
     return parser
+
+
+def _described(module: ModuleType, options: argparse.Namespace) -> tuple[dict, str]:
+    result = module.run(options, _say)
+    return result, module.to_markdown(result)
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,9 @@ from torch.nn.functional import interpolate
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import normalize, to_tensor
 
+from woodfisher_core.batchnorm import reestimate
 from woodfisher_core.checkpoints import load_into, load_state
+from woodfisher_core.data import cifar10
 from woodfisher_core.errors import InputError
 from woodfisher_core.models import resnet20
 from woodfisher_core.parameters import PrunableParameters
@@ -20,8 +22,6 @@ from woodfisher_core.sampling import sample_order
 # Images on which BatchNorm statistics are estimated, and images made or differentiated at a time.
 SETTLE = 512
 BATCH = 64
-# Of CIFAR-10's training images, a channel each, in [0, 1].
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,9 @@ def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
 def settle(model: nn.Module, inputs: Tensor) -> nn.Module:
     """``model`` in eval mode with the BatchNorm statistics of ``inputs`` (n, 3, h, w), in place.
 
-    A fresh network has none, and those of the WoodFisher authors' ResNet-20 are broken: signals would grow or die.
+    A fresh network has none, and those of the WoodFisher authors' ResNet-20 do not fit these: signals would grow or die.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = 1.0  # this batch's own statistics
-    with torch.no_grad():
-        model.train()(inputs)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    model.load_state_dict(reestimate(model, [inputs]), strict=False)
     return model.eval()
 
 
@@ -128,4 +120,4 @@ def _cifar(image: Image) -> Tensor:
     """(3, 32, 32) with CIFAR-10's mean and deviation a channel."""
     if image.size != (32, 32):
         raise InputError(f"images: expected 32 × 32 pixels, got {' × '.join(map(str, image.size))}.")
-    return normalize(to_tensor(image), CIFAR_MEAN, CIFAR_STD)
+    return normalize(to_tensor(image), cifar10.MEAN, cifar10.STD)

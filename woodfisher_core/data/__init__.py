@@ -1,10 +1,12 @@
 """Data sets by name. A new one is one file here and one line in ``DATASETS``."""
 
-from woodfisher_core.data import digits, mnist
+from woodfisher_core.data import cifar10, digits, mnist
 from woodfisher_core.data.base import DataSet, DataSetSpec, Samples, Split, cache_folder, find_root
 from woodfisher_core.errors import InputError
 
-DATASETS: dict[str, DataSetSpec] = {spec.name: spec for spec in (digits.SPEC, mnist.SPEC)}
+DATASETS: dict[str, DataSetSpec] = {
+    spec.name: spec for spec in (digits.SPEC, mnist.SPEC, cifar10.SPEC, cifar10.JPEG_SPEC)
+}
 
 
 def get_dataset(name: str) -> DataSetSpec:

@@ -37,14 +37,14 @@ class Samples:
 class Split:
     """Raw images (n, C, H, W), integer or float, with the mean and standard deviation that normalise them.
 
-    ``scale`` brings raw values to [0, 1] first; ``mean`` and ``std`` are in those units.
+    ``scale`` brings raw values to [0, 1] first; ``mean`` and ``std`` are in those units, one number or one a channel.
     """
 
     images: Tensor
     targets: Tensor
     scale: float
-    mean: float
-    std: float
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -55,7 +55,12 @@ class Split:
         if indices is not None:
             picked = torch.as_tensor(indices, dtype=torch.int64)
             images, targets = images[picked], targets[picked]
-        return Samples((images.to(torch.float32) * self.scale - self.mean) / self.std, targets)
+        return Samples((images.to(torch.float32) * self.scale - _each(self.mean)) / _each(self.std), targets)
+
+
+def _each(value: float | tuple[float, ...]) -> float | Tensor:
+    """A number as it is, one a channel as (C, 1, 1)."""
+    return torch.tensor(value)[:, None, None] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class DataSetSpec:
     """A registered data set.
 
     ``load(root)`` reads it (``root`` is None where nothing on disk is needed); ``train_size`` is known without the files;
-    ``present(root)`` says whether they are there; ``download(root)`` fetches them, ``download_bytes`` in all.
+    ``present(root)`` says whether they are there, and ``files`` names what must lie in the folder; ``download(root)``
+    fetches them, ``download_bytes`` in all, and is None where only a local copy will do.
     """
 
     name: str
@@ -92,6 +98,7 @@ class DataSetSpec:
     load: Callable[[Path | None], DataSet]
     train_size: int
     present: Callable[[Path], bool] | None = None
+    files: tuple[str, ...] = ()
     download: Callable[[Path], None] | None = None
     download_bytes: int = 0
     source: str = ""
@@ -123,6 +130,11 @@ def find_root(spec: DataSetSpec, data_dir: str | Path | None = None) -> Path | N
         if spec.present(root):
             return root
     looked = " or ".join(str(root) for root in candidates)
+    if spec.download is None:
+        raise InputError(
+            f"{spec.label} is not here: looked in {looked}. There is no download for it: give the folder of a local copy "
+            f"({' and '.join(spec.files)}) with --data-dir or {ENVIRONMENT_VARIABLE}."
+        )
     raise InputError(
         f"{spec.label} is not here: looked in {looked}. Give its folder with --data-dir or {ENVIRONMENT_VARIABLE}, or "
         f"download it ({spec.download_bytes / 1e6:.0f} MB) with: python -m woodfisher_core data download {spec.name}"

@@ -64,6 +64,7 @@ SPEC = DataSetSpec(
     load=_load,
     train_size=60_000,
     present=_present,
+    files=("MNIST/raw",),
     download=_download,
     download_bytes=11_594_722,
     source="Y. LeCun, C. Cortes, C. Burges",

@@ -48,6 +48,12 @@ class ByteCache:
             while total > self.max_bytes:
                 total -= self._entries.popitem(last=False)[1][1]
 
+    def drop(self, chosen: Callable[[Hashable], bool]) -> None:
+        """Lets go of every value whose key is ``chosen``."""
+        with self._entries_lock:
+            for key in [key for key in self._entries if chosen(key)]:
+                del self._entries[key]
+
     def get(self, key: Hashable, make: Callable[[], Value], size: Callable[[Value], int]) -> Value:
         """The value for ``key``, made by ``make()`` when absent; ``size(value)`` gives its bytes."""
         found = self.peek(key)

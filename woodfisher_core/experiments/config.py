@@ -45,11 +45,14 @@ class PruneConfig(PruneOptions):
         spec = get_model(self.model)
         if self.dataset is None:
             object.__setattr__(self, "dataset", spec.dataset)
-        if self.dataset != spec.dataset:
-            raise InputError(f"dataset: {self.model} reads {spec.dataset}, got {self.dataset!r}.")
+        spec.check_dataset(self.dataset)
         object.__setattr__(self, "exclude", patterns(self.exclude))
         if self.sample_indices is not None:
             object.__setattr__(self, "sample_indices", tuple(int(i) for i in self.sample_indices))
+            if self.images is not None:
+                raise InputError(
+                    "images: the sample indices already say which images there are. Leave one of them out."
+                )
         if isinstance(self.held_out, bool) or not isinstance(self.held_out, int) or self.held_out < 0:
             raise InputError(f"held-out samples: expected a whole number, 0 or more, got {self.held_out!r}.")
         if self.engine_version != ENGINE_VERSION:

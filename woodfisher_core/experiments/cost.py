@@ -31,6 +31,11 @@ class Cost:
     def seconds(self) -> float:
         return self.gradients + self.inverse + self.joint + self.networks
 
+    def times(self, count: int) -> "Cost":
+        """The same ``count`` times, one after the other."""
+        parts = (count * seconds for seconds in (self.gradients, self.inverse, self.joint, self.networks))
+        return Cost(*parts, self.nbytes)
+
 
 def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Sequence[float] = ()) -> Cost:
     """Cost of ``configs``, which differ in method and update alone, and of a curve over ``sparsities`` for each."""
@@ -45,6 +50,12 @@ def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Se
     for one in configs:
         if one.update is Update.JOINT and not workspace.has_curve(one, sparsities):
             joint += _joint_operations(workspace, one, len(sparsities) + 1) / rate
+    if config.stages > 1 and config.uses_data and not workspace.has_curve(config, sparsities):
+        # Each sparsity of a curve goes through stages of its own, and nothing of a later stage is kept.
+        again = (config.stages - 1) * (len(sparsities) + 1)
+        gradients += again * config.num_samples * config.mini_batch * _seconds_a_sample(workspace, config)
+        inverse += again * inverse_operations(config.num_samples, workspace.blocks(config), config.solver) / rate
+        joint += again * _joint_operations(workspace, config, 1) / rate
     uses = any(one.uses_gradients for one in configs)
     return Cost(gradients, inverse, joint, nbytes=workspace.memory_need(config).total if uses else 0)
 

@@ -9,6 +9,7 @@ import numpy as np
 from woodfisher_core.data import find_root, get_dataset
 from woodfisher_core.devices import resolve_device
 from woodfisher_core.experiments.config import SHIPPED, PruneConfig
+from woodfisher_core.methods import EMPIRICAL, Need, get_method
 from woodfisher_core.options import BLOCK_LAYER, Labels
 from woodfisher_core.sampling import label_uniforms
 
@@ -35,14 +36,54 @@ def fisher_key(config: PruneConfig) -> tuple:
     return (*rows_key(config), config.num_samples, config.block_size, config.solver)
 
 
+def curvature_key(config: PruneConfig) -> tuple:
+    """What the curvature of the config's method depends on."""
+    method = get_method(config.method)
+    if method.curvature is EMPIRICAL:
+        return fisher_key(config)
+    return (method.name, *rows_key(config), config.num_samples)
+
+
+def context_keys(config: PruneConfig) -> dict[str, tuple]:
+    """What each part of a method's context depends on."""
+    method = get_method(config.method)
+    curvature = curvature_key(config)
+    inverse = (*curvature, config.damping, config.damping_scale)
+    data = inverse if config.uses_damping else curvature if config.uses_data else (config.seed, *source_key(config))
+    return {
+        "fisher": fisher_key(config),
+        "curvature": curvature,
+        "damping": inverse,
+        "inverse": inverse,
+        "diagonal": inverse,
+        "saliency": (method.name, config.flops_power, config.probes, *data),
+        "positions": source_key(config),
+    }
+
+
 def result_key(config: PruneConfig) -> tuple:
     """What a mask and its weights depend on: settings that the method never reads are left out."""
-    read = (config.method, config.sparsity, config.scope, config.update, config.update_scale)
-    if not config.uses_gradients:
+    read = (
+        config.method,
+        config.sparsity,
+        config.pattern,
+        config.scope,
+        config.budget,
+        config.flops_power,
+        config.update,
+    )
+    read = (*read, config.update_scale, config.batchnorm_images)
+    needs = get_method(config.method).needs
+    if config.batchnorm_images or Need.SEED in needs:
+        read = (*read, config.seed, config.sample_indices)
+    if config.stages > 1:
+        read = (*read, config.stages, config.stage_shape, config.fresh_samples, config.images)
+    if not config.uses_data:
         return (*source_key(config), *read)
+    read = (*read, config.probes)
     if config.uses_damping:
-        return (*fisher_key(config), config.damping, config.damping_scale, *read)
-    return (*fisher_key(config.replace(block_size=BLOCK_LAYER)), *read)
+        return (*curvature_key(config), config.damping, config.damping_scale, *read)
+    return (*curvature_key(config.replace(block_size=BLOCK_LAYER)), *read)
 
 
 def curve_key(config: PruneConfig, sparsities: Sequence[float]) -> tuple:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from woodfisher_core.evaluation import paired_standard_error
 from woodfisher_core.experiments.config import PruneConfig
+from woodfisher_core.experiments.materials import Progress
 from woodfisher_core.experiments.tables import saliency_table
-from woodfisher_core.experiments.workspace import Progress, Workspace
+from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.options import Axis
 
 # Differences beyond this many standard errors count as real (95 %, two-sided).

@@ -1,10 +1,13 @@
 """A registered network with its data, loaded and measured once: what every run on it starts from."""
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from woodfisher_core.batchnorm import mismatch
 from woodfisher_core.checkpoints import load_into, load_state, state_hash
 from woodfisher_core.data import DataSet, Samples, find_root, get_dataset
 from woodfisher_core.devices import compute_device, resolve_device
@@ -12,14 +15,20 @@ from woodfisher_core.evaluation import Evaluation, evaluate
 from woodfisher_core.experiments.config import SHIPPED, PruneConfig
 from woodfisher_core.models import get_model
 from woodfisher_core.parameters import PrunableParameters
+from woodfisher_core.sampling import sample_order
 
 # Bytes of inputs evaluated at once: all of MNIST's test set (31 MB), a part of larger images.
 EVALUATION_BYTES = 1 << 25
+# Training images that tell whether a checkpoint's BatchNorm statistics fit.
+CHECKED_IMAGES = 256
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A network in eval mode on its device, its prunable weights (d,), its data and its dense result on the test set."""
+    """A network in eval mode on its device, its prunable weights (d,), its data and its dense result on the test set.
+
+    ``broken_batchnorm`` names the BatchNorm layers whose stored statistics do not fit the training images.
+    """
 
     model: nn.Module
     parameters: PrunableParameters
@@ -29,10 +38,14 @@ class Problem:
     test: Samples
     dense: Evaluation
     device: torch.device
+    broken_batchnorm: tuple[str, ...] = ()
 
-    def evaluate(self, weights: Tensor | None, samples: Samples) -> Evaluation:
-        """Result on ``samples`` with the flat ``weights`` (None: the dense ones)."""
-        overrides = None if weights is None else self.parameters.unflatten(weights.to(self.device))
+    def evaluate(
+        self, weights: Tensor | None, samples: Samples, tensors: Mapping[str, Tensor] | None = None
+    ) -> Evaluation:
+        """Result on ``samples`` with the flat ``weights`` (None: the dense ones) and other ``tensors`` by name in place."""
+        overrides = {} if weights is None else self.parameters.unflatten(weights.to(self.device))
+        overrides = {**overrides, **(tensors or {})}
         return evaluate(self.model, samples.batches(_batch_size(samples)), overrides)
 
     def train_samples(self, indices) -> Samples:
@@ -46,21 +59,43 @@ class Problem:
 
 
 def load_problem(config: PruneConfig) -> Problem:
-    """Loads the network, its weights and its data, and measures the dense accuracy."""
+    """Loads the network, its weights and its data, and measures the dense accuracy.
+
+    Warns where weights given by path hold BatchNorm statistics that do not fit the training images.
+    """
     spec = get_model(config.model)
     data_spec = get_dataset(config.dataset)
     device = resolve_device(config.device)
     model = spec.build()
-    path = spec.weights_file if config.weights == SHIPPED else config.weights
+    path = spec.shipped_weights() if config.weights == SHIPPED else config.weights
     state = load_state(path)
     load_into(model, state, str(path))
     dataset = data_spec.load(find_root(data_spec, config.data_dir))
     model = model.to(device).eval().requires_grad_(False)
+    broken = () if config.weights == SHIPPED else _check_batchnorm(model, dataset, str(path))
     parameters = PrunableParameters.from_model(model, config.exclude)
     test = dataset.test.samples().to(device)
     dense = evaluate(model, test.batches(_batch_size(test)))
     weights = parameters.flatten(model.state_dict()).to(compute_device(device))
-    return Problem(model, parameters, weights, state_hash(state), dataset, test, dense, device)
+    return Problem(model, parameters, weights, state_hash(state), dataset, test, dense, device, broken)
+
+
+def _check_batchnorm(model: nn.Module, dataset: DataSet, source: str) -> tuple[str, ...]:
+    """Names of the BatchNorm layers whose statistics do not fit the training images, after a warning that says so."""
+    device = next(model.parameters()).device
+    chosen = sample_order(len(dataset.train), 0)[:CHECKED_IMAGES]
+    found = mismatch(model, dataset.train.samples(chosen).to(device).batches(CHECKED_IMAGES // 2))
+    if found:
+        worst = max(found, key=lambda layer: layer.variance_factor)
+        names = ", ".join(layer.layer for layer in found[:4]) + (", …" if len(found) > 4 else "")
+        warnings.warn(
+            f"weights: {source}: the stored BatchNorm statistics of {len(found)} layers ({names}) do not fit the training "
+            f"images: in {worst.layer} variances are off by a factor of {worst.variance_factor:.1f}, means by "
+            f"{worst.mean_shift:.1f} standard deviations. Accuracy will suffer. Estimate them anew on K training images "
+            "with --batchnorm-images K (1000, say).",
+            stacklevel=2,
+        )
+    return tuple(layer.layer for layer in found)
 
 
 def _batch_size(samples: Samples) -> int:

@@ -8,7 +8,7 @@ from woodfisher_core.experiments.results import LossChange, RunReport
 from woodfisher_core.experiments.tables import layer_table
 from woodfisher_core.loss_change import QuadraticTerms
 
-PHASES = ("gradients", "inverse", "score", "update", "evaluate")
+PHASES = ("plan", "gradients", "curvature", "inverse", "score", "update", "BatchNorm", "evaluate")
 
 
 def to_json(report: RunReport, memory_at_start: int) -> dict[str, object]:

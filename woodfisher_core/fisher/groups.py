@@ -132,6 +132,14 @@ class Group:
         """diag (1/N) GᵀG of each block, (count, B) float64."""
         return torch.cat([torch.linalg.vecdot(part, part, dim=1) for _, part in self.chunks()], dim=1) / self.num_rows
 
+    def mean(self) -> Tensor:
+        """(1/N) Σ_n G_n of each block, (count, B) float64."""
+        return torch.cat([part.mean(1) for _, part in self.chunks()], dim=1)
+
+    def mean_absolute(self) -> Tensor:
+        """(1/N) Σ_n |G_n| of each block, (count, B) float64."""
+        return torch.cat([part.abs().mean(1) for _, part in self.chunks()], dim=1)
+
     def traces(self) -> Tensor:
         """trace (1/N) GᵀG of each block, (count,) float64."""
         return self.curvature().sum(1)

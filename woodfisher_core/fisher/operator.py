@@ -5,7 +5,7 @@ Alistarh 2020, eq. 7). No B×B matrix is formed where N < B.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -59,9 +59,22 @@ class EmpiricalFisher:
     @cached_property
     def diagonal(self) -> Tensor:
         """diag (1/N) GᵀG, without damping, (d,) float64."""
+        return self._by_column(Group.curvature)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """The mean gradient ḡ = (1/N) Σ_n G_n, (d,) float64."""
+        return self._by_column(Group.mean)
+
+    @cached_property
+    def mean_absolute(self) -> Tensor:
+        """(1/N) Σ_n |G_n|, (d,) float64."""
+        return self._by_column(Group.mean_absolute)
+
+    def _by_column(self, statistic: Callable[[Group], Tensor]) -> Tensor:
         out = torch.zeros(self.blocks.dim, 1, dtype=COMPUTE, device=self.rows.device)
         for group in self.groups:
-            group.put(out, group.curvature().unsqueeze(-1))
+            group.put(out, statistic(group).unsqueeze(-1))
         return out.squeeze(1)
 
     def solver_of(self, group: Group, solver: Solver) -> type:

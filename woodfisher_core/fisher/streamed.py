@@ -85,6 +85,16 @@ class StreamedFisher:
         """diag (1/N) GᵀG, without damping, (d,) float64."""
         return torch.cat([fisher.diagonal for _, fisher in self._pieces()])
 
+    @cached_property
+    def mean(self) -> Tensor:
+        """The mean gradient ḡ = (1/N) Σ_n G_n, (d,) float64."""
+        return torch.cat([fisher.mean for _, fisher in self._pieces()])
+
+    @cached_property
+    def mean_absolute(self) -> Tensor:
+        """(1/N) Σ_n |G_n|, (d,) float64."""
+        return torch.cat([fisher.mean_absolute for _, fisher in self._pieces()])
+
     def is_prepared(self, solver: Solver) -> bool:
         """Never: every pass starts anew."""
         return False

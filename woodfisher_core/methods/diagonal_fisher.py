@@ -11,7 +11,9 @@ METHOD = Method(
     equation=r"\rho_j=\tfrac12\,w_j^2\,F_{jj}",
     reference="LeCun et al. 1990; Theis et al. 2018",
     unit="nats",
+    meaning="It is what the quadratic model expects from removing that weight while the others stay.",
+    cost=r"O(Nd)",
     needs=frozenset({Need.GRADIENTS}),
     default_update=Update.NONE,
-    score=lambda context: scores.diagonal_fisher(context.weights, context.fisher().diagonal),
+    score=lambda context: scores.diagonal(context.weights, context.fisher().diagonal),
 )

@@ -11,6 +11,8 @@ METHOD = Method(
     equation=r"\rho_j=|w_j|",
     reference="Han et al. 2015",
     unit="|w|",
+    meaning="It is the weight's own size.",
+    cost=r"O(d)",
     needs=frozenset(),
     default_update=Update.NONE,
     score=lambda context: scores.magnitude(context.weights),

@@ -11,6 +11,8 @@ METHOD = Method(
     equation=r"\rho_j=\dfrac{w_j^2}{2\,[F^{-1}]_{jj}}",
     reference="Singh & Alistarh 2020, eq. 4",
     unit="nats",
+    meaning="It is what the damped quadratic model expects from removing that weight once the others have made up for it.",
+    cost=r"O(N^2d)",
     needs=frozenset({Need.GRADIENTS, Need.INVERSE}),
     default_update=Update.INDEPENDENT,
     score=lambda context: scores.obs(context.weights, context.inverse_diagonal()),

@@ -1,10 +1,12 @@
 """Networks by name. A new one is one file here and one line in ``MODELS``."""
 
 from woodfisher_core.errors import InputError
-from woodfisher_core.models import digits_cnn, digits_mlp, mlpnet
+from woodfisher_core.models import digits_cnn, digits_mlp, mlpnet, resnet20
 from woodfisher_core.models.base import ModelSpec
 
-MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in (digits_mlp.SPEC, digits_cnn.SPEC, mlpnet.SPEC)}
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec for spec in (digits_mlp.SPEC, digits_cnn.SPEC, mlpnet.SPEC, resnet20.SPEC)
+}
 
 
 def get_model(name: str) -> ModelSpec:

@@ -6,30 +6,72 @@ from pathlib import Path
 
 from torch import nn
 
+from woodfisher_core.errors import InputError
+
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+OPTIMIZERS = ("adam", "sgd")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """Hyper-parameters of ``python -m woodfisher_core train``; the shipped weights were made with these."""
+    """Hyper-parameters of ``python -m woodfisher_core train``; the shipped weights were made with these.
+
+    ``adam`` starts at ``learning_rate`` and falls along a cosine, epoch by epoch; ``sgd`` (Nesterov momentum 0.9) rises to it
+    and falls along a cosine, step by step. ``augment`` shifts each image by up to 4 pixels and mirrors half of them.
+    ``bfloat16`` computes products in bfloat16 (weights stay float32), with channels last in memory.
+    """
 
     epochs: int
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     seed: int = 0
+    optimizer: str = "adam"
+    augment: bool = False
+    precision: str = "float32"
+
+    def __post_init__(self):
+        for name, value, known in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in known:
+                raise InputError(f"{name}: expected one of {', '.join(known)}, got {value!r}.")
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A registered network; ``build()`` returns it freshly initialised in training mode."""
+    """A registered network; ``build()`` returns it freshly initialised in training mode.
+
+    ``datasets`` names the data sets it reads, the default first; a single name may stand for a tuple of one.
+    """
 
     name: str
     label: str
     description: str
-    dataset: str
+    datasets: tuple[str, ...] | str
     build: Callable[[], nn.Module]
     recipe: TrainingRecipe = field(default_factory=lambda: TrainingRecipe(epochs=30))
+
+    def __post_init__(self):
+        if isinstance(self.datasets, str):
+            object.__setattr__(self, "datasets", (self.datasets,))
+
+    @property
+    def dataset(self) -> str:
+        """The data set it reads where none is named."""
+        return self.datasets[0]
+
+    def check_dataset(self, name: str) -> str:
+        """``name``, if this network reads that data set.
+
+        Raises:
+            InputError: It does not.
+        """
+        if name not in self.datasets:
+            raise InputError(f"dataset: {self.name} reads {' or '.join(self.datasets)}, got {name!r}.")
+        return name
 
     @property
     def weights_file(self) -> Path:
@@ -40,3 +82,16 @@ class ModelSpec:
     def card_file(self) -> Path:
         """The model card beside them."""
         return WEIGHTS_FOLDER / f"{self.name}.md"
+
+    def shipped_weights(self) -> Path:
+        """``weights_file``, if it is there.
+
+        Raises:
+            InputError: No weights ship for this network here.
+        """
+        if not self.weights_file.is_file():
+            raise InputError(
+                f"weights: no trained weights ship for {self.name} here. Give a file with --weights, or train it with: "
+                f"python -m woodfisher_core train --model {self.name} --output {WEIGHTS_FOLDER}"
+            )
+        return self.weights_file

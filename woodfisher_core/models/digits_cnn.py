@@ -29,7 +29,7 @@ SPEC = ModelSpec(
     name="digits-cnn",
     label="Digits CNN with BatchNorm (6.2k weights)",
     description="Three 3×3 convolutions with BatchNorm and one linear layer.",
-    dataset="digits",
+    datasets="digits",
     build=DigitsCNN,
     recipe=TrainingRecipe(epochs=60, learning_rate=5e-3, weight_decay=1e-3),
 )

@@ -24,7 +24,7 @@ SPEC = ModelSpec(
     name="digits-mlp",
     label="Digits MLP (2.7k weights)",
     description="64-32-16-10 fully connected network; the whole inverse Fisher fits in one dense matrix.",
-    dataset="digits",
+    datasets="digits",
     build=DigitsMLP,
     recipe=TrainingRecipe(epochs=60, learning_rate=2e-3, weight_decay=1e-3),
 )

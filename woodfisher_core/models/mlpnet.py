@@ -27,7 +27,7 @@ SPEC = ModelSpec(
     name="mlpnet",
     label="MLPNet (32k weights)",
     description="784-40-20-10 without biases, the MNIST network of the WoodFisher paper.",
-    dataset="mnist",
+    datasets="mnist",
     build=MLPNet,
     recipe=TrainingRecipe(epochs=20, batch_size=128, learning_rate=2e-3),
 )

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from woodfisher_core.models.base import ModelSpec, TrainingRecipe
+
 # (channels, stride of the stage's first block); three blocks of two 3×3 convolutions each.
 STAGES = ((16, 1), (32, 2), (64, 2))
 BLOCKS = 3
@@ -61,3 +63,22 @@ class ResNet20(nn.Module):
 def build(num_classes: int = 10) -> nn.Module:
     """The network, freshly initialised from torch's global generator, in training mode."""
     return ResNet20(num_classes)
+
+
+SPEC = ModelSpec(
+    name="resnet20",
+    label="ResNet-20 (271k weights)",
+    description="The CIFAR network of He et al.: nineteen 3×3 convolutions with BatchNorm and shortcuts, one linear layer.",
+    datasets=("cifar10", "cifar10-jpeg"),
+    build=build,
+    # A step of 128 takes 0.19 s with one thread so, 0.49 s in float32 with channels first (AMX, Xeon): 74 s an epoch.
+    recipe=TrainingRecipe(
+        epochs=36,
+        batch_size=128,
+        learning_rate=0.2,
+        weight_decay=5e-4,
+        optimizer="sgd",
+        augment=True,
+        precision="bfloat16",
+    ),
+)

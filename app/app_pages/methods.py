@@ -1,0 +1,164 @@
+"""Methods: which one keeps most? Curves over seeds, the paper's comparison with L-OBS, and what few images are worth."""
+
+import pandas as pd
+import streamlit as st
+
+from app import charts
+from app.asking import agree, agreed, go_button, say
+from app.data_gate import require
+from app.explain import percent, share, write_notes
+from app.shared import workspace
+from app.showing import show
+from app.state import View, controls
+from woodfisher_core.data import get_dataset
+from woodfisher_core.errors import WoodFisherError
+from woodfisher_core.experiments import PruneConfig, Workspace, cost
+from woodfisher_core.experiments.comparison import (
+    Series,
+    all_methods,
+    curves,
+    layer_wise_or_global,
+    limited_data,
+    summary,
+)
+from woodfisher_core.methods import get_method
+from woodfisher_core.options import Update
+
+SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+SEED_COUNTS = (1, 3, 5, 10)
+ALL, LAYERS, IMAGES = "all methods", "layer-wise or global", "few images"
+# What each view shows, and the question its chart answers.
+VIEWS = {
+    ALL: (
+        "Every method at the setting on the left, each with its own update and the same images. What a method does not use, it "
+        "ignores.",
+        "Which method keeps most accuracy?",
+    ),
+    LAYERS: (
+        "The paper's comparison with L-OBS, on this network: L-OBS only sees each layer's own output error; WoodFisher with the "
+        "same sparsity in each layer sees the loss; with one threshold over all layers it also says how much each layer gives.",
+        "What does one threshold over all layers buy?",
+    ),
+    IMAGES: (
+        "Only so many training images exist, for everything a method learns from, at the sparsity on the left. Each seed has "
+        "other images, so the band is what luck is worth.",
+        "How many images does pruning need?",
+    ),
+}
+
+
+def page() -> None:
+    st.title("Which method keeps most?")
+    st.markdown(
+        "One network, one setting, many methods. Lines are means over seeds, bands twice their standard error: where bands "
+        "overlap, the difference may be luck."
+    )
+    view, notes = controls(only="woodfisher")
+    config, space = view.config, workspace()
+    require(get_dataset(config.dataset))
+    status = st.empty()
+    chosen = st.segmented_control(
+        "What to compare",
+        list(VIEWS),
+        default=ALL,
+        required=True,
+        key="view",
+        bind="query-params",
+    )
+    seeds = st.segmented_control(
+        "Seeds",
+        SEED_COUNTS,
+        default=1,
+        required=True,
+        help="Each seed draws other training images. More seeds, narrower bands, more work.",
+        key="seeds",
+        bind="query-params",
+    )
+    what, question = VIEWS[chosen]
+    st.caption(what)
+    points, by = table(space, view, chosen, range(config.seed, config.seed + int(seeds)), status)
+    dense = space.problem(config).dense.accuracy
+    if broken := list(points[points["mean"].isna()]["label"].unique()):
+        st.warning(
+            f"Left out: {', '.join(broken)}. At this damping the quadratic model cannot be inverted; take a larger one.",
+            icon=":material/warning:",
+        )
+        points = points.dropna()
+    show(charts.comparison(points, by, dense, question), sentence(points, by, config), "comparison")
+    with st.expander("The numbers", icon=":material/table:"):
+        st.dataframe(points.drop(columns="style"), hide_index=True)
+        st.download_button("methods.csv", points.to_csv(index=False), "methods.csv", "text/csv", on_click="ignore")
+    write_notes(notes, space, view, space.outcome(config))
+    status.caption("Up to date.")
+
+
+def table(space: Workspace, view: View, chosen: str, seeds: range, status) -> tuple[pd.DataFrame, str]:
+    """(means and errors of every line, what is on the x axis); long work waits for a click."""
+    config = view.config
+    lines = lines_of(space, config, chosen)
+    key = ("comparison", chosen, tuple((line.label, line.config) for line in lines), seeds)
+    kept = space.results.peek(key)
+    by = "images" if chosen == IMAGES else "sparsity"
+    if kept is None:
+        ask(space, lines, seeds, key)
+
+        def told(text: str) -> None:
+            status.caption(f"Computing: {text} …")
+
+        if chosen == IMAGES:
+            counts = [c for c in COUNTS if c <= (config.images or len(space.problem(config).dataset.train))]
+            found = limited_data(space, lines, config.sparsity, counts, seeds, told)
+        else:
+            found = curves(space, lines, SPARSITIES, seeds, told)
+        kept = summary(found, by).drop(columns="seconds")
+        kept["style"] = kept["label"].map({line.label: line.style for line in lines})
+        space.results.put(key, kept, int(kept.memory_usage(deep=True).sum()))
+    return kept, by
+
+
+def lines_of(space: Workspace, config: PruneConfig, chosen: str) -> tuple[Series, ...]:
+    """The lines of a view."""
+    if chosen == ALL:
+        return all_methods(space, config)
+    three = layer_wise_or_global(config)
+    if chosen == LAYERS:
+        return three
+    magnitude = config.replace(method="magnitude", pattern=None, update=Update.NONE, update_scale=1.0)
+    return (Series("Magnitude", magnitude, "magnitude"), *three)
+
+
+def ask(space: Workspace, lines: tuple[Series, ...], seeds: range, key: tuple) -> None:
+    """Says what the view costs where that is long, and stops the page until the click."""
+    one = cost.predict(space, [line.config for line in lines], SPARSITIES)
+    price = one.times(len(seeds))
+    if agreed(price, key):
+        return
+    say("This comparison needs", price, lines[0].config.num_samples, f"joint updates at {len(SPARSITIES)} sparsities")
+    go_button("Compute it", "compare", agree, key)
+    st.stop()
+
+
+def sentence(points: pd.DataFrame, by: str, config: PruneConfig) -> str:
+    """What the lines say."""
+    if by == "images":
+        most = points[points["images"] == points["images"].max()]
+        best = most.loc[most["mean"].idxmax()]
+        few = points[(points["label"] == best["label"]) & (points["mean"] >= best["mean"] - 1.0)]["images"].min()
+        return (
+            f"At {share(config.sparsity)} and {best['images']:,} images {best['label']} keeps most, {percent(best['mean'])}; it is "
+            f"within a point of that from {few:,} image{'s' if few > 1 else ''} on."
+        )
+    winners = points.loc[points.groupby("sparsity")["mean"].idxmax()]
+    parts = [f"{row.label} at {share(row.sparsity)} ({percent(row.mean, 1)})" for row in winners.itertuples()]
+    return (
+        "Ahead: "
+        + ", ".join(parts[-4:])
+        + f". Updates: each method's own; {get_method('woodfisher').label} as it says."
+    )
+
+
+try:
+    page()
+except WoodFisherError as error:
+    st.error(str(error), icon=":material/error:")

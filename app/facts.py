@@ -1,0 +1,51 @@
+"""What the controls must know of a network before it is loaded."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+from torch import nn
+
+from woodfisher_core.data import find_root, get_dataset
+from woodfisher_core.errors import InputError
+from woodfisher_core.experiments.comparison import usable_methods
+from woodfisher_core.models import ModelSpec, get_model
+from woodfisher_core.parameters import PrunableParameters
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``dataset`` is the first of the network's data sets that is here, ``methods`` those that can take a network of its size."""
+
+    dataset: str
+    train_size: int
+    num_prunable: int
+    layers: tuple[str, ...]
+    has_batchnorm: bool
+    methods: tuple[str, ...]
+
+
+def facts_of(model: str) -> Facts:
+    """The facts of the registered network ``model``."""
+    spec = get_model(model)
+    num_prunable, layers, has_batchnorm = _built(model)
+    dataset = _present(spec)
+    size = get_dataset(dataset).train_size
+    return Facts(dataset, size, num_prunable, layers, has_batchnorm, usable_methods(num_prunable))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _built(model: str) -> tuple[int, tuple[str, ...], bool]:
+    network = get_model(model).build()
+    parameters = PrunableParameters.from_model(network)
+    has_batchnorm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    return parameters.num_prunable, tuple(layer.module for layer in parameters.layers), has_batchnorm
+
+
+def _present(spec: ModelSpec) -> str:
+    for name in spec.datasets:
+        try:
+            find_root(get_dataset(name))
+            return name
+        except InputError:
+            continue
+    return spec.dataset

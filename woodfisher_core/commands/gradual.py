@@ -1,0 +1,145 @@
+"""``gradual``: prune step by step while training goes on, from the command line."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from woodfisher_core.commands.flags import add_method, add_network, choices, method_options
+from woodfisher_core.errors import InputError
+from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
+from woodfisher_core.fine_tuning import FineTuning, Optimizer, RateShape
+from woodfisher_core.gradual import GradualResult
+from woodfisher_core.gradual_run import EpochRecord
+from woodfisher_core.schedules import GradualSchedule
+
+
+def add_gradual(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.description = (
+        "Prunes a trained network step by step along a cubic schedule and trains it in between; what is pruned stays at zero. "
+        "The test accuracy is printed before and after every step."
+    )
+    add_network(parser)
+    add_method(parser)
+    schedule = parser.add_argument_group("schedule")
+    schedule.add_argument(
+        "--epochs", type=int, default=10, metavar="E", help="passes over the data in all (default: 10)"
+    )
+    schedule.add_argument("--initial", type=float, default=0.05, metavar="S", help="first sparsity (default: 0.05)")
+    schedule.add_argument("--start", type=int, default=1, metavar="E", help="first epoch that prunes (default: 1)")
+    schedule.add_argument("--end", type=int, metavar="E", help="last epoch that prunes (default: three in five)")
+    schedule.add_argument("--every", type=int, default=1, metavar="E", help="epochs between steps (default: 1)")
+    tuning = parser.add_argument_group("training")
+    default = FineTuning()
+    tuning.add_argument(
+        "--optimizer", default=default.optimizer, metavar="NAME", help=choices(Optimizer, Optimizer.SGD)
+    )
+    tuning.add_argument(
+        "--learning-rate", type=float, default=default.learning_rate, metavar="R", help="(default: 0.01)"
+    )
+    tuning.add_argument(
+        "--rate-shape", default=default.rate_shape, metavar="SHAPE", help=choices(RateShape, RateShape.COSINE)
+    )
+    tuning.add_argument("--weight-decay", type=float, default=default.weight_decay, metavar="R", help="(default: 1e-4)")
+    tuning.add_argument("--batch-size", type=int, default=default.batch_size, metavar="N", help="(default: 64)")
+    tuning.add_argument("--augment", action="store_true", help="shift images by up to 4 pixels, mirror half of them")
+    run = parser.add_argument_group("run")
+    run.add_argument("--seed", type=int, default=0, metavar="K", help="samples, order and augmentation (default: 0)")
+    run.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps (default: auto)")
+    run.add_argument(
+        "--snapshot", metavar="FILE", help="written after each epoch; a run that was stopped goes on from it"
+    )
+    run.add_argument("--output", metavar="DIR", help="write pruned.safetensors (weights and masks) and run.json there")
+    run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    parser.set_defaults(run=_gradual, num_samples=400, sparsity=0.9)
+
+
+def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
+    if options.sample_indices is not None:
+        raise InputError("--sample-indices: a gradual run draws fresh samples at every step. Leave it out.")
+    prune = PruneConfig(
+        model=options.model,
+        dataset=options.dataset,
+        data_dir=options.data_dir,
+        weights=options.weights,
+        exclude=tuple(options.exclude),
+        device=options.device,
+        **method_options(options),
+    )
+    schedule = GradualSchedule(
+        initial=options.initial,
+        final=prune.sparsity,
+        start_epoch=options.start,
+        end_epoch=max(options.start, options.epochs * 3 // 5) if options.end is None else options.end,
+        frequency=options.every,
+    )
+    tuning = FineTuning(
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        rate_shape=options.rate_shape,
+        weight_decay=options.weight_decay,
+        batch_size=options.batch_size,
+        augment=options.augment,
+    )
+    config = GradualConfig(prune=prune, schedule=schedule, epochs=options.epochs, tuning=tuning)
+    with tqdm(total=config.epochs, unit="epoch", leave=False, disable=None) as bar:
+
+        def progress(record: EpochRecord) -> None:
+            bar.update(record.epoch - bar.n)
+            if not options.json:
+                bar.write(_line(record), file=sys.stderr)
+
+        result = run_gradual(config, options.snapshot, progress)
+    found = _to_json(config, result)
+    if options.output:
+        _save(Path(options.output), result, found)
+    print(json.dumps(found) if options.json else _readable(config, result))
+    return 0
+
+
+def _line(record: EpochRecord) -> str:
+    step = ""
+    if record.pruned is not None:
+        step = f"pruned to {record.sparsity:.4f}: {record.before.accuracy:.2f} → {record.pruned.accuracy:.2f} %, then "
+    return f"epoch {record.epoch}: {step}trained to {record.after.accuracy:.2f} %"
+
+
+def _readable(config: GradualConfig, result: GradualResult) -> str:
+    best, last = result.best, result.last
+    return "\n".join(
+        (
+            f"{config.prune.model} on {config.prune.dataset}: {config.prune.method}, {config.epochs} epochs",
+            f"sparsity    {result.sparsity:.4f}",
+            f"accuracy    {result.dense.accuracy:.2f} % dense → {last.after.accuracy:.2f} % at the end "
+            f"(best at this sparsity {best.after.accuracy:.2f} % in epoch {best.epoch}, picked by these same test images)",
+        )
+    )
+
+
+def _to_json(config: GradualConfig, result: GradualResult) -> dict[str, object]:
+    return {
+        "dense": asdict(result.dense),
+        "sparsity": result.sparsity,
+        "last": asdict(result.last),
+        "best": asdict(result.best),
+        "epochs": [asdict(record) for record in result.records],
+        "config": config.to_dict(),
+        "config_key": config.key,
+    }
+
+
+def _save(folder: Path, result: GradualResult, found: dict[str, object]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in result.state_dict().items()}
+        masks = {f"{name}.mask": mask.cpu().contiguous() for name, mask in result.masks().items()}
+        save_file({**tensors, **masks}, str(folder / "pruned.safetensors"), metadata={"format": "pt"})
+        (folder / "run.json").write_text(json.dumps(found, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"output: cannot write to {folder} ({error}). Choose another --output.") from None

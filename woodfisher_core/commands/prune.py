@@ -1,0 +1,116 @@
+"""``prune``: one run from the command line, readable or as JSON."""
+
+import argparse
+import json
+import sys
+
+from tqdm import tqdm
+
+from woodfisher_core import memory
+from woodfisher_core.commands.flags import add_method, add_network, choices, memory_budget, method_options
+from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.experiments.report import to_json
+from woodfisher_core.export import save_pruned
+from woodfisher_core.methods import METHODS
+from woodfisher_core.options import DampingScale
+from woodfisher_core.planning import Storage, parse_storage
+from woodfisher_core.sampling import read_indices
+
+
+def add_prune(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.description = "Prunes a trained network once: statistic, mask, compensation, accuracy before and after."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "methods:\n" + "\n".join(f"  {m.name:16} {m.help}" for m in METHODS.values())
+    add_network(parser)
+    add_method(parser)
+    run = parser.add_argument_group("run")
+    run.add_argument("--held-out", type=int, default=1000, metavar="N", help="other samples to check the loss on")
+    run.add_argument("--seed", type=int, default=0, metavar="K", help="fixes the order of the samples (default: 0)")
+    run.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps (default: auto)")
+    run.add_argument(
+        "--memory-budget", type=float, metavar="GIB", help="GiB the run may take (default: 70 %% of the free)"
+    )
+    run.add_argument(
+        "--storage", default="auto", metavar="WHERE", help=f"auto; {choices(Storage, None)} (default: auto)"
+    )
+    run.add_argument("--scratch", metavar="DIR", help="folder for a scratch file (default: the system's)")
+    run.add_argument("--output", metavar="DIR", help="write pruned.safetensors (weights and masks) and run.json there")
+    run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    parser.set_defaults(run=_prune)
+
+
+def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
+    indices = None if options.sample_indices is None else tuple(read_indices(options.sample_indices).tolist())
+    config = PruneConfig(
+        model=options.model,
+        dataset=options.dataset,
+        data_dir=options.data_dir,
+        weights=options.weights,
+        exclude=tuple(options.exclude),
+        sample_indices=indices,
+        held_out=options.held_out,
+        device=options.device,
+        **method_options(options),
+    )
+    workspace = Workspace(
+        memory_budget=memory_budget(options.memory_budget),
+        storage=parse_storage(options.storage),
+        scratch=options.scratch,
+        say=None if options.json else lambda text: print(f"plan: {text}", file=sys.stderr),
+    )
+    with tqdm(total=config.num_samples, desc="gradients", unit="row", leave=False, disable=None) as bar:
+        report = workspace.report(config, lambda _phase, done, _total: bar.update(done - bar.n))
+    result = to_json(report, memory_at_start)
+    if options.output:
+        problem = report.problem
+        save_pruned(
+            options.output,
+            problem.model.state_dict(),
+            problem.parameters,
+            report.outcome.weights,
+            report.outcome.mask.keep,
+            result,
+            report.outcome.tensors,
+        )
+    print(json.dumps(result) if options.json else _readable(result))
+    return 0
+
+
+def _readable(result: dict) -> str:
+    config, seconds = result["config"], result["seconds"]
+    lines = [
+        f"{config['model']} on {config['dataset']}: {config['method']}, update {config['update']}, scope {config['scope']}",
+        f"accuracy    {result['dense_accuracy']:.2f} % dense → {result['accuracy']:.2f} % "
+        f"(± {result['accuracy_standard_error']:.2f} test-set noise)",
+        f"sparsity    {result['sparsity']:.4f} ({result['kept']:,} of {result['num_prunable']:,} weights kept)",
+    ]
+    lines += [
+        f"            {row['layer']:16} {row['kept']:>8,} of {row['total']:>8,} kept, sparsity {row['sparsity']:.4f}"
+        for row in result["layers"]
+    ]
+    lines += [f"warning     nothing is left of {row['layer']}" for row in result["layers"] if row["kept"] == 0]
+    if result["effective_damping"] is not None and config["damping_scale"] != DampingScale.ABSOLUTE:
+        lines.append(f"damping     λ = {result['effective_damping']:.3e}, {config['damping']:g} × the mean curvature")
+    change = result["loss_change"]
+    held_out = (
+        f"{_nats(change['held_out'])} on {result['num_held_out']:,} held-out samples, "
+        if result["num_held_out"]
+        else ""
+    )
+    measured = f"{held_out}{_nats(change['fisher_samples'])} on the Fisher's own samples"
+    lines.append(f"loss change {measured} (nats, measured)")
+    predicted = result["predicted_loss_change"]
+    if predicted and predicted["held_out"]:
+        terms = predicted["held_out"]
+        lines.append(
+            f"            {_nats(terms['total'])} predicted on held-out "
+            f"(first order {_nats(terms['first_order'])}, second order {_nats(terms['second_order'])})"
+        )
+    lines.append("seconds     " + ", ".join(f"{phase} {value:.2f}" for phase, value in seconds.items()))
+    lines.append(f"memory      {memory.gib(result['peak_memory_bytes'])} at the peak, over the start")
+    return "\n".join(lines)
+
+
+def _nats(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
