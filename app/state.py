@@ -177,7 +177,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             )
         )
 
-        more = _more(facts, chosen)
+        more = _more(facts, chosen, patterned)
 
         st.subheader("Fisher")
         images = st.select_slider(
@@ -266,7 +266,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
         method=method,
         sparsity=None if pattern else float(sparsity),
         pattern=pattern,
-        budget=more["budget"],
+        budget=Budget.WEIGHTS if pattern else more["budget"],
         flops_power=float(more["flops_power"]),
         scope=Scope.GLOBAL if pattern else scope,
         update=None if update == AUTO else update,
@@ -295,7 +295,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
     return View(config, ordered), Notes(note_samples, note_damping, note_block, note_sparsity)
 
 
-def _more(facts: Facts, chosen: Method) -> dict[str, object]:
+def _more(facts: Facts, chosen: Method, patterned: bool) -> dict[str, object]:
     """The controls that most views leave as they are."""
     with st.expander("More ways to prune", icon=":material/tune:"):
         return {
@@ -320,6 +320,7 @@ def _more(facts: Facts, chosen: Method) -> dict[str, object]:
                 [b.value for b in chosen.budgets],
                 default=Budget.WEIGHTS.value,
                 required=True,
+                disabled=patterned,
                 help=" ".join(f"**{b.value}**: {b.help}" for b in Budget),
                 **_bound("budget"),
             ),
@@ -334,6 +335,7 @@ def _more(facts: Facts, chosen: Method) -> dict[str, object]:
             "stages": st.select_slider(
                 "Stages R",
                 STAGES,
+                disabled=patterned,
                 help="Prunes in R steps with gradients measured anew at each, on fresh images: the quadratic model is only good "
                 "nearby. R times the work.",
                 **_bound("stages"),

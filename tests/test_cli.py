@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from woodfisher_core import cli
 from woodfisher_core.checkpoints import state_hash
 from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.experiments.report import PHASES
 from woodfisher_core.methods import METHODS
 from woodfisher_core.models import MODELS
 from woodfisher_core.prune_options import PruneOptions
@@ -37,6 +38,16 @@ PRUNE_OPTIONS = [
     "--exclude",
     "--method",
     "--sparsity",
+    "--pattern",
+    "--budget",
+    "--flops-power",
+    "--stages",
+    "--stage-shape",
+    "--fixed-samples",
+    "--batchnorm-images",
+    "--images",
+    "--probes",
+    "--gradient-precision",
     "--scope",
     "--update",
     "--update-scale",
@@ -70,8 +81,9 @@ def test_the_real_program():
     assert done.stdout.count("\n") == 1
     result = json.loads(done.stdout)
     assert set(result) >= KEYS
-    assert set(result["seconds"]) == {"gradients", "inverse", "score", "update", "evaluate"}
-    assert all(value > 0 for value in result["seconds"].values())
+    assert set(result["seconds"]) == set(PHASES)
+    assert all(result["seconds"][phase] > 0 for phase in ("gradients", "inverse", "score", "update", "evaluate"))
+    assert result["seconds"]["BatchNorm"] == 0  # not asked for
     assert result["peak_memory_bytes"] > 0
 
 
@@ -83,8 +95,22 @@ def test_the_real_program_refuses():
     assert re.fullmatch(r"error: sparsity: .* got 2.0.*\n", done.stderr)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("update", ["none", "independent", "joint"])
+ABLE = [(name, str(u)) for name, method in METHODS.items() if not method.largest for u in method.updates]
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.largest])
+def test_methods_for_small_networks(capsys, method):
+    """Refused where there are too many weights, with how many they take; run where layers are left out."""
+    assert cli.main([*SMALL, "--method", method, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"{METHODS[method].largest:,}" in captured.err
+    small = run_json(capsys, *SMALL, "--method", method, "--damping", "10", "--exclude", "conv*")
+    assert small["num_prunable"] <= METHODS[method].largest
+    assert small["sparsity"] == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.parametrize(("method", "update"), ABLE)
 def test_json_of_every_method(capsys, method, update):
     """All documented keys; predictions are null only where no gradients were used."""
     result = run_json(capsys, *SMALL, "--method", method, "--update", update)
@@ -174,12 +200,37 @@ def test_options_reach_the_config(capsys, tmp_path):
     assert config["sample_indices"] == list(range(40))
 
 
+def test_options_of_stages_and_budgets_reach_the_config(capsys):
+    """The same of those that do not go with sample indices; a pattern brings its sparsity with it."""
+    arguments = {
+        "budget": "flops",
+        "flops_power": 0.3,
+        "images": 50,
+        "batchnorm_images": 30,
+        "stages": 2,
+        "stage_shape": "linear",
+        "probes": 3,
+        "gradient_precision": "bfloat16",
+        "num_samples": 20,
+    }
+    flags = [part for name, value in arguments.items() for part in ("--" + name.replace("_", "-"), str(value))]
+    result = run_json(capsys, *SMALL, *flags, "--fixed-samples")
+    assert {name: result["config"][name] for name in arguments} == arguments
+    assert result["config"]["fresh_samples"] is False
+    assert result["predicted_loss_change"] is None
+    assert run_json(capsys, *SMALL[:7], "--stages", "2")["config"]["fresh_samples"] is True
+    patterned = run_json(capsys, *SMALL[:7], "--pattern", "2:4", "--exclude", "conv1")
+    assert (patterned["config"]["pattern"], patterned["sparsity"]) == ("2:4", 0.5)
+    assert all(row["sparsity"] == 0.5 for row in patterned["layers"])
+
+
 def test_defaults():
     """What the README documents as defaults is what an empty command line means."""
     options = cli.build_parser().parse_args(["prune"])
     wanted = {"model": "mlpnet", "method": "woodfisher", "sparsity": None, "scope": "global", "update": None}
     wanted |= {"update_scale": 1.0, "num_samples": 1000, "mini_batch": 1, "labels": "true", "damping": 1e-3}
-    wanted |= {"damping_scale": "absolute"}
+    wanted |= {"damping_scale": "absolute", "pattern": None, "budget": "weights", "flops_power": 0.0, "images": None}
+    wanted |= {"batchnorm_images": 0, "stages": 1, "stage_shape": "polynomial", "probes": None}
     wanted |= {"block_size": "layer", "solver": "auto", "held_out": 1000, "seed": 0, "device": "auto"}
     assert {name: getattr(options, name) for name in wanted} == wanted
     config = PruneConfig()
@@ -191,7 +242,7 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("command", "mentions"),
     [
-        ([], ["prune", "train", "models", "data"]),
+        ([], ["prune", "gradual", "train", "models", "data"]),
         (["prune"], [*PRUNE_OPTIONS, *METHODS, *MODELS]),
         (["train"], ["--model", "--data-dir", "--seed", "--epochs", "--output"]),
         (["models"], ["usage"]),

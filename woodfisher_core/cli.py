@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 
 from woodfisher_core import memory
@@ -16,7 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status (0, or 2 after an error said in one line on standard error)."""
     memory_at_start = memory.resident_bytes()
     options = build_parser().parse_args(arguments)
-    return exit_status(lambda: options.run(options, memory_at_start))
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        return exit_status(lambda: options.run(options, memory_at_start))
 
 
 def exit_status(action: Callable[[], int]) -> int:

@@ -20,8 +20,8 @@ def save_pruned(
     run: Mapping[str, object],
     tensors: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Writes ``pruned.safetensors`` (every tensor of ``state``, pruned weights and other changed ``tensors`` in place, masks under ``<name>.mask``) and
-    ``run.json``; returns the first's path."""
+    """Writes ``pruned.safetensors`` (every tensor of ``state``, pruned weights and other changed ``tensors`` in place,
+    masks under ``<name>.mask``) and ``run.json``; returns the first's path."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """Everything about a pruning method that can change its result, checked once."""
 
 import math
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from woodfisher_core.checks import whole_number
 from woodfisher_core.errors import InputError
 from woodfisher_core.masks import Pattern, check_sparsity
 from woodfisher_core.methods import EMPIRICAL, Need, get_method
@@ -22,6 +22,16 @@ from woodfisher_core.options import (
 )
 
 DEFAULT_SPARSITY = 0.95
+# Whole numbers and the least they may be; images and probes may be left out.
+COUNTS = {
+    "num_samples": 1,
+    "mini_batch": 1,
+    "seed": 0,
+    "images": 1,
+    "batchnorm_images": 0,
+    "stages": 1,
+    "probes": 2,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,23 +80,10 @@ class PruneOptions:
         put("gradient_precision", GradientPrecision.parse(self.gradient_precision, "gradient precision"))
         put("update", method.default_update if self.update is None else Update.parse(self.update, "update"))
         put("block_size", parse_block_size(self.block_size))
-        counts = {
-            "num_samples": 1,
-            "mini_batch": 1,
-            "seed": 0,
-            "batchnorm_images": 0,
-            "stages": 1,
-            "images": 1,
-            "probes": 1,
-        }
-        for name, least in counts.items():
+        for name, least in COUNTS.items():
             value = getattr(self, name)
-            if value is None and name in ("images", "probes"):
-                continue
-            if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < least:
-                knob = name.replace("_", " ")
-                raise InputError(f"{knob}: expected a whole number of at least {least}, got {value!r}.")
-            put(name, operator.index(value))
+            if value is not None or name not in ("images", "probes"):
+                put(name, whole_number(name.replace("_", " "), value, least))
         if self.seed >= 2**32:
             raise InputError(f"seed: expected a whole number below 2³², got {self.seed}.")
         if not (isinstance(self.damping, (int, float)) and math.isfinite(self.damping) and self.damping > 0):

@@ -24,19 +24,25 @@ def sample_order(total: int, seed: int) -> np.ndarray:
 
 
 def choose_samples(
-    total: int, count: int, seed: int, indices: np.ndarray | None = None, images: int | None = None, stage: int = 0
+    total: int,
+    count: int,
+    seed: int,
+    indices: np.ndarray | None = None,
+    images: int | None = None,
+    stage: int = 0,
+    knob: str = "--num-samples times --mini-batch",
 ) -> np.ndarray:
     """``count`` training-set indices: the first of the seed's order, or the given ``indices`` (whose number must fit).
 
     Where only ``images`` of the ``total`` exist, they are the first of that order. A later ``stage`` (from 1) takes the first of
-    another order of the same ones, so that it sees fresh samples; given ``indices`` serve every stage.
+    another order of the same ones, so that it sees fresh samples; given ``indices`` serve every stage. ``knob`` names in errors
+    what asked.
     """
     if count < 1:
         raise InputError(f"number of samples: expected at least 1, got {count}. Raise --num-samples.")
     if count > total:
         raise InputError(
-            f"number of samples: expected at most {total:,} (the training set), got {count:,} "
-            "(--num-samples times --mini-batch). Lower one of them."
+            f"number of samples: expected at most {total:,} (the training set), got {count:,} ({knob}). Lower it."
         )
     if indices is None:
         order = sample_order(total, seed)[:images]

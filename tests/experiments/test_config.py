@@ -38,6 +38,7 @@ CHANGES = {
     "exclude": ("fc1",),
     "sample_indices": (1, 2, 3),
     "held_out": 5,
+    "repair_batchnorm": 100,
     "device": "cpu",
 }
 # These follow from others, or name places rather than results.
@@ -120,7 +121,7 @@ def test_method_default_update():
         ({"sparsity": 0.6, "pattern": "2:4"}, "the pattern 2:4 removes 0.5 of the weights, got 0.6. Leave it out"),
         ({"model": "vgg"}, "model: expected one of"),
         ({"dataset": "digits"}, "dataset: mlpnet reads mnist, got 'digits'"),
-        ({"held_out": -1}, "held-out samples: expected a whole number, 0 or more, got -1"),
+        ({"held_out": -1}, "held-out samples: expected a whole number of at least 0, got -1"),
     ],
 )
 def test_bad_values_are_refused(values, message):

@@ -125,7 +125,7 @@ def test_rows_of_averages_use_more_images(space):
     config = SETTING.replace(mini_batch=4)
     assert len(space.samples(config)[0]) == 200
     assert space.context(config).fisher().num_rows == 50
-    with pytest.raises(InputError, match=r"at most 1,297 \(the training set\), got 1,500 .* Lower one of them"):
+    with pytest.raises(InputError, match=r"at most 1,297 \(the training set\), got 1,500 .* Lower it"):
         plane(space, SETTING, Axis.MINI_BATCH, (30,), (1e-3,))
 
 

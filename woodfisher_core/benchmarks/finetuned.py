@@ -27,6 +27,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "accuracy, and the accuracy straight after each pruning step (mean ± standard error over the seeds)."
     )
     parser.add_argument("--model", default="mlpnet", metavar="NAME", help="(default: mlpnet)")
+    parser.add_argument(
+        "--repair-batchnorm",
+        type=int,
+        default=0,
+        metavar="K",
+        help="re-estimate BatchNorm on K images first (default: 0)",
+    )
     parser.add_argument("--dataset", metavar="NAME", help="(default: the network's first)")
     parser.add_argument("--weights", default=SHIPPED, metavar="FILE", help="(default: the ones that ship)")
     parser.add_argument(
@@ -105,6 +112,7 @@ def _config(options: argparse.Namespace, method: str, sparsity: float, seed: int
             dataset=options.dataset,
             data_dir=options.data_dir,
             weights=options.weights,
+            repair_batchnorm=options.repair_batchnorm,
             method=method,
             num_samples=options.num_samples,
             mini_batch=options.mini_batch,

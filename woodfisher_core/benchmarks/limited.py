@@ -33,6 +33,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, nargs="+", default=list(COUNTS), metavar="K", help="(default: 1 … 1,000)")
     parser.add_argument("--seeds", type=int, default=5, metavar="K", help="seeds 0 … K−1 (default: 5)")
     parser.add_argument("--weights", default=SHIPPED, metavar="FILE", help="(default: the ones that ship)")
+    parser.add_argument(
+        "--repair-batchnorm",
+        type=int,
+        default=0,
+        metavar="K",
+        help="re-estimate BatchNorm on K images first (default: 0)",
+    )
     parser.add_argument("--dataset", metavar="NAME", help="(default: the network's first)")
     parser.add_argument(
         "--batchnorm", action="store_true", help="re-estimate BatchNorm statistics on the k images, for every method"
@@ -51,6 +58,7 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
         dataset=options.dataset,
         data_dir=options.data_dir,
         weights=options.weights,
+        repair_batchnorm=options.repair_batchnorm,
         sparsity=options.sparsity,
         num_samples=CHOICE_COUNT,
         images=CHOICE_COUNT,

@@ -15,6 +15,7 @@ from woodfisher_core.experiments.config import SHIPPED
 from woodfisher_core.masks import check_sparsity
 from woodfisher_core.methods import METHODS, get_method
 from woodfisher_core.models import MODELS
+from woodfisher_core.options import Update
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 RESNET_SPARSITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -49,6 +50,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="weights of the one network named (default: the ones that ship)",
     )
+    parser.add_argument(
+        "--repair-batchnorm",
+        type=int,
+        default=0,
+        metavar="K",
+        help="re-estimate BatchNorm on K images first (default: 0)",
+    )
     parser.add_argument("--dataset", metavar="NAME", help="data set of the one network named (default: its first)")
     parser.add_argument("--plot", metavar="DIR", help="write methods-<network>.html, the same curves to look at, there")
 
@@ -72,6 +80,7 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
             dataset=options.dataset,
             data_dir=options.data_dir,
             weights=options.weights,
+            repair_batchnorm=options.repair_batchnorm,
             num_samples=options.num_samples or NUM_SAMPLES.get(name, 500),
             device=options.device,
             held_out=0,
@@ -121,12 +130,14 @@ def _network(
 
 def _setting(config: PruneConfig) -> str:
     """What was chosen, in few words."""
-    parts = [f"update {config.update}"] if len(get_method(config.method).updates) > 1 else []
+    method = get_method(config.method)
+    free = method.default_update is not Update.NONE and len(method.updates) > 1
+    parts = [f"update {config.update}"] if free else []
     if config.uses_damping:
         parts.append(f"λ {config.damping:g} × mean curvature")
         if config.uses_gradients:
             parts.append(f"blocks {config.block_size}")
-    return ", ".join(parts) or "nothing to choose"
+    return ", ".join(parts) or "–"
 
 
 def to_markdown(result: dict) -> str:

@@ -51,6 +51,13 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         help="trained weights, .safetensors or a PyTorch checkpoint, of which tensors only are read (default: shipped)",
     )
     what.add_argument(
+        "--repair-batchnorm",
+        type=int,
+        default=0,
+        metavar="K",
+        help="first of all re-estimate the network's BatchNorm statistics on K training images (default: 0, keep them)",
+    )
+    what.add_argument(
         "--exclude",
         action="append",
         default=[],

@@ -68,6 +68,7 @@ def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
         dataset=options.dataset,
         data_dir=options.data_dir,
         weights=options.weights,
+        repair_batchnorm=options.repair_batchnorm,
         exclude=tuple(options.exclude),
         device=options.device,
         **method_options(options),

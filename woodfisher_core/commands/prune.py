@@ -47,6 +47,7 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
         dataset=options.dataset,
         data_dir=options.data_dir,
         weights=options.weights,
+        repair_batchnorm=options.repair_batchnorm,
         exclude=tuple(options.exclude),
         sample_indices=indices,
         held_out=options.held_out,
@@ -107,7 +108,7 @@ def _readable(result: dict) -> str:
             f"            {_nats(terms['total'])} predicted on held-out "
             f"(first order {_nats(terms['first_order'])}, second order {_nats(terms['second_order'])})"
         )
-    lines.append("seconds     " + ", ".join(f"{phase} {value:.2f}" for phase, value in seconds.items()))
+    lines.append("seconds     " + ", ".join(f"{phase} {value:.2f}" for phase, value in seconds.items() if value))
     lines.append(f"memory      {memory.gib(result['peak_memory_bytes'])} at the peak, over the start")
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from woodfisher_core.checks import whole_number
 from woodfisher_core.errors import InputError
 from woodfisher_core.models import get_model
 from woodfisher_core.parameters import patterns
@@ -24,6 +25,7 @@ class PruneConfig(PruneOptions):
 
     ``weights`` is a path or ``"shipped"``; ``weights_hash`` and ``data_hash`` are the sha256 of the tensors and of the images
     it ran on (filled in by the run; where they are given, other weights or data are refused);
+    ``repair_batchnorm`` gives the network BatchNorm statistics of so many training images before anything else;
     ``sample_indices`` are training-set indices, or None for the first of the seed's order; ``held_out`` is the number of
     other training samples on which the loss change is predicted and measured.
     """
@@ -36,6 +38,7 @@ class PruneConfig(PruneOptions):
     data_hash: str = ""
     exclude: tuple[str, ...] = ()
     sample_indices: tuple[int, ...] | None = None
+    repair_batchnorm: int = 0
     held_out: int = 1000
     device: str = "auto"
     engine_version: int = ENGINE_VERSION
@@ -53,8 +56,12 @@ class PruneConfig(PruneOptions):
                 raise InputError(
                     "images: the sample indices already say which images there are. Leave one of them out."
                 )
-        if isinstance(self.held_out, bool) or not isinstance(self.held_out, int) or self.held_out < 0:
-            raise InputError(f"held-out samples: expected a whole number, 0 or more, got {self.held_out!r}.")
+        for name, knob in (("held_out", "held-out samples"), ("repair_batchnorm", "repair BatchNorm")):
+            object.__setattr__(self, name, whole_number(knob, getattr(self, name), 0))
+        if self.images is not None and self.repair_batchnorm > self.images:
+            raise InputError(
+                f"images: only {self.images:,} exist, and repair_batchnorm asks for {self.repair_batchnorm:,}. Lower it."
+            )
         if self.engine_version != ENGINE_VERSION:
             raise InputError(
                 f"engine version: this is version {ENGINE_VERSION}, the config was made by {self.engine_version}; "

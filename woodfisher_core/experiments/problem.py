@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from woodfisher_core.batchnorm import mismatch
+from woodfisher_core.batchnorm import mismatch, reestimate
 from woodfisher_core.checkpoints import load_into, load_state, state_hash
 from woodfisher_core.data import DataSet, Samples, find_root, get_dataset
 from woodfisher_core.devices import compute_device, resolve_device
@@ -15,12 +15,14 @@ from woodfisher_core.evaluation import Evaluation, evaluate
 from woodfisher_core.experiments.config import SHIPPED, PruneConfig
 from woodfisher_core.models import get_model
 from woodfisher_core.parameters import PrunableParameters
-from woodfisher_core.sampling import sample_order
+from woodfisher_core.sampling import choose_samples, sample_order
 
 # Bytes of inputs evaluated at once: all of MNIST's test set (31 MB), a part of larger images.
 EVALUATION_BYTES = 1 << 25
 # Training images that tell whether a checkpoint's BatchNorm statistics fit.
 CHECKED_IMAGES = 256
+# Images a batch while statistics are estimated anew: as in training, or all of fewer.
+REPAIR_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,24 @@ def load_problem(config: PruneConfig) -> Problem:
     load_into(model, state, str(path))
     dataset = data_spec.load(find_root(data_spec, config.data_dir))
     model = model.to(device).eval().requires_grad_(False)
+    if config.repair_batchnorm:
+        _repair_batchnorm(model, dataset, config)
     broken = () if config.weights == SHIPPED else _check_batchnorm(model, dataset, str(path))
     parameters = PrunableParameters.from_model(model, config.exclude)
     test = dataset.test.samples().to(device)
     dense = evaluate(model, test.batches(_batch_size(test)))
     weights = parameters.flatten(model.state_dict()).to(compute_device(device))
-    return Problem(model, parameters, weights, state_hash(state), dataset, test, dense, device, broken)
+    return Problem(model, parameters, weights, state_hash(model.state_dict()), dataset, test, dense, device, broken)
+
+
+def _repair_batchnorm(model: nn.Module, dataset: DataSet, config: PruneConfig) -> None:
+    """Gives ``model`` the BatchNorm statistics of the first ``repair_batchnorm`` training images of the seed's order."""
+    device = next(model.parameters()).device
+    picked = choose_samples(
+        len(dataset.train), config.repair_batchnorm, config.seed, None, config.images, knob="--repair-batchnorm"
+    )
+    found = reestimate(model, dataset.train.samples(picked).to(device).batches(REPAIR_BATCH))
+    model.load_state_dict(found, strict=False)
 
 
 def _check_batchnorm(model: nn.Module, dataset: DataSet, source: str) -> tuple[str, ...]:
@@ -92,7 +106,7 @@ def _check_batchnorm(model: nn.Module, dataset: DataSet, source: str) -> tuple[s
             f"weights: {source}: the stored BatchNorm statistics of {len(found)} layers ({names}) do not fit the training "
             f"images: in {worst.layer} variances are off by a factor of {worst.variance_factor:.1f}, means by "
             f"{worst.mean_shift:.1f} standard deviations. Accuracy will suffer. Estimate them anew on K training images "
-            "with --batchnorm-images K (1000, say).",
+            "with --repair-batchnorm K (1000, say).",
             stacklevel=2,
         )
     return tuple(layer.layer for layer in found)

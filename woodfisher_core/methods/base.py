@@ -124,10 +124,11 @@ def score_mask_update(
 class Method:
     """A registered method.
 
-    ``score(context)`` gives its statistic (d,) float64, in ``unit``, and ``meaning`` is what one of its values says; ``run(context, sparsities)`` yields one outcome a
-    sparsity, sharing what it can between them. ``curvature`` is the quadratic model behind its inverse and its updates,
-    ``cost`` what the statistic takes (LaTeX), ``updates`` and ``budgets`` those it goes with; ``chooses`` says that it makes its masks
-    itself, so that patterns and Erdős–Rényi layers do not apply, ``largest`` how many weights it takes at most.
+    ``score(context)`` gives its statistic (d,) float64, in ``unit``, and ``meaning`` is what one of its values says;
+    ``run(context, sparsities)`` yields one outcome a sparsity, sharing what it can between them. ``curvature`` is the quadratic
+    model behind its inverse and its updates, ``cost`` what the statistic takes (LaTeX), ``updates`` and ``budgets`` those it goes
+    with; ``chooses`` says that it makes its masks itself, so that patterns and Erdős–Rényi layers do not apply, ``largest`` how
+    many weights it takes at most.
     """
 
     name: str

@@ -48,9 +48,9 @@ def run(context: Context, sparsities: Sequence[float]) -> Iterator[Outcome]:
 METHOD = Method(
     name="exact-obs",
     label="Exact OBS",
-    help="The ground truth on tiny networks: the exact Hessian, one weight at a time, each removal paid for by all the others. λ must "
-    "be larger than the Hessian's most negative curvature.",
-    equation=r"q=\arg\min_j\dfrac{w_j^2}{2\,[H^{-1}]_{jj}},\quad\delta=-\dfrac{w_q}{[H^{-1}]_{qq}}H^{-1}e_q,\text{ again and again}",
+    help="The ground truth on tiny networks: the exact Hessian, one weight at a time, each removal paid for by all the others. λ "
+    "must be larger than the Hessian's most negative curvature.",
+    equation=r"q=\arg\min_j\dfrac{w_j^2}{2\,[H^{-1}]_{jj}},\quad\delta=-\dfrac{w_q}{[H^{-1}]_{qq}}H^{-1}e_q,\ \ldots",
     reference="Hassibi & Stork 1993; Frantar & Alistarh 2022, lemma 1",
     unit="nats",
     meaning="It is what the first removal would cost; every later one is priced anew.",

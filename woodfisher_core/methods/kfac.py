@@ -32,7 +32,7 @@ METHOD = Method(
     equation=r"\rho_{ij}=\dfrac{w_{ij}^2}{2\,[(A\otimes\Gamma+\lambda I)^{-1}]_{ij,ij}}",
     reference="Martens & Grosse 2015; Grosse & Martens 2016",
     unit="nats",
-    meaning="It is what the damped quadratic model expects from removing that weight once the others of its layer have made up for it.",
+    meaning="It is what the damped quadratic model expects from removing that weight once others of its layer made up for it.",
     cost=r"O(N\sum_l(n_{in}^2+n_{out}^2)+\sum_l(n_{in}^3+n_{out}^3))",
     needs=frozenset({Need.SAMPLES, Need.INVERSE}),
     default_update=Update.INDEPENDENT,

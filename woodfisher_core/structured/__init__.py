@@ -1,0 +1,26 @@
+"""Structured pruning: whole channels go by the saliency of everything that vanishes with them, and are really removed."""
+
+from woodfisher_core.structured.channels import ChannelGroup, all_parameters
+from woodfisher_core.structured.options import Criterion, Per, StructuredOptions
+from woodfisher_core.structured.pruning import StructuredResult, prune_channels, saliency_of, structured_results
+from woodfisher_core.structured.saliency import fisher_saliency, magnitude_saliency
+from woodfisher_core.structured.selection import Selection, select_groups
+from woodfisher_core.structured.survey import Channels, find_channels
+
+__all__ = [
+    "ChannelGroup",
+    "Channels",
+    "Criterion",
+    "Per",
+    "Selection",
+    "StructuredOptions",
+    "StructuredResult",
+    "all_parameters",
+    "find_channels",
+    "fisher_saliency",
+    "magnitude_saliency",
+    "prune_channels",
+    "saliency_of",
+    "select_groups",
+    "structured_results",
+]

@@ -1,0 +1,96 @@
+"""Which channels go: in ascending saliency until the wanted share of weights or multiply-adds is gone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from woodfisher_core.errors import InputError, NumericalError
+from woodfisher_core.masks import check_sparsity
+from woodfisher_core.options import Budget
+from woodfisher_core.structured.options import Per
+from woodfisher_core.structured.survey import Channels
+
+# Relative slack when a reached share is held against the wanted one: a fraction times a count is not exact.
+SLACK = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """``order`` holds the numbers of the groups that go, first the one that went first; ``keep`` (D,) bool what stays of θ.
+
+    ``share`` is the fraction of the budget that is gone, at least the one asked for.
+    """
+
+    order: tuple[int, ...]
+    keep: Tensor
+    share: float
+
+
+def select_groups(
+    channels: Channels,
+    saliency: Tensor,
+    sparsities: Sequence[float],
+    *,
+    per: Per = Per.WEIGHT,
+    budget: Budget = Budget.WEIGHTS,
+    min_channels: int = 1,
+) -> list[Selection]:
+    """One selection a sparsity; each is the first of the next higher one's choices.
+
+    A group goes if its set of dependent channels keeps at least ``min_channels``; ties go in model order. What a group frees is
+    counted once where groups overlap (a weight between two removed channels); ``per`` divides by what it frees alone.
+
+    Raises:
+        InputError: A sparsity outside [0, 1), or more than can be reached, naming the most; NumericalError: NaN saliency.
+    """
+    per, budget = Per.parse(per, "per"), Budget.parse(budget, "budget")
+    for sparsity in sparsities:
+        check_sparsity(sparsity)
+    if saliency.shape != (len(channels.groups),):
+        raise InputError(
+            f"channel saliency: expected one of each of {len(channels.groups)} groups, got {tuple(saliency.shape)}."
+        )
+    if torch.isnan(saliency).any():
+        raise NumericalError(f"channel saliency: {int(torch.isnan(saliency).sum())} are NaN. Use a larger damping.")
+    weights, flops = channels.countable.to(torch.int64), channels.uses
+    price = weights if budget is Budget.WEIGHTS else flops
+    score = saliency.cpu()
+    if per is not Per.CHANNEL:
+        of = weights if per is Per.WEIGHT else flops
+        score = score / torch.tensor([int(of[group.members].sum()) for group in channels.groups], dtype=score.dtype)
+    path, gone = _path(channels, score.argsort(stable=True).tolist(), price, min_channels)
+    total = int(price.sum())
+    found = []
+    for sparsity in sparsities:
+        wanted = sparsity * total * (1.0 - SLACK)
+        length = next((n for n, freed in enumerate(gone) if freed >= wanted), None)
+        if length is None:
+            raise InputError(
+                f"sparsity: removing channels reaches at most {gone[-1] / total:.4f} of the {budget.label.lower()} here "
+                f"(at least {min_channels} stay in each layer), got {sparsity}. Lower the sparsity or min_channels, or "
+                "exclude fewer layers."
+            )
+        keep = torch.ones(len(weights), dtype=torch.bool)
+        for number in path[:length]:
+            keep[channels.groups[number].members] = False
+        found.append(Selection(tuple(path[:length]), keep, gone[length] / total))
+    return found
+
+
+def _path(channels: Channels, order: list[int], price: Tensor, min_channels: int) -> tuple[list[int], list[int]]:
+    """The groups that may go, in ``order``, and what is freed after none, one, two, ... of them."""
+    left = dict(channels.widths)
+    stays = torch.ones(len(price), dtype=torch.bool)
+    path, gone = [], [0]
+    for number in order:
+        group = channels.groups[number]
+        if left[group.name] <= min_channels:
+            continue
+        left[group.name] -= 1
+        newly = group.members[stays[group.members]]
+        stays[newly] = False
+        path.append(number)
+        gone.append(gone[-1] + int(price[newly].sum()))
+    return path, gone
