@@ -169,8 +169,7 @@ class PruningContext:
             return outcome
         with self.watch("BatchNorm"):
             images = self._source.samples(self.options.batchnorm_images)
-            pruned = self.parameters.placed_in(self.network(), outcome.weights)
-            pruned.load_state_dict(dict(outcome.tensors), strict=False)
+            pruned = self.parameters.placed_in(self.network(), outcome.weights, outcome.tensors)
             found = reestimate(pruned, images)
         return replace(outcome, tensors={**outcome.tensors, **found})
 

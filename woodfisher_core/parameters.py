@@ -168,8 +168,8 @@ class PrunableParameters:
                     result[name] = tensor.to(result[name]).clone()
         return result
 
-    def placed_in(self, model: nn.Module, flat: Tensor) -> nn.Module:
-        """A copy of ``model`` with the (d,) weights ``flat`` in place."""
+    def placed_in(self, model: nn.Module, flat: Tensor, tensors: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """A copy of ``model`` with the (d,) weights ``flat``, and other ``tensors`` by name, in place."""
         copied = copy.deepcopy(model)
-        copied.load_state_dict(self.written_into(copied.state_dict(), flat))
+        copied.load_state_dict({**self.written_into(copied.state_dict(), flat), **(tensors or {})})
         return copied

@@ -26,7 +26,7 @@ from woodfisher_core.methods import Outcome
 from woodfisher_core.parameters import NOT_PRUNED, PrunableParameters, dense_layers
 from woodfisher_core.planning import Plan, parse_storage
 from woodfisher_core.prune_options import PruneOptions
-from woodfisher_core.staged import run_stages
+from woodfisher_core.staged import Start, run_stages
 from woodfisher_core.timing import Stopwatch
 
 
@@ -134,8 +134,8 @@ def prune(
     plans: list[Plan] = []
     contexts: list[PruningContext] = []
 
-    def context_at(start: Tensor, keep: Tensor | None, stage: int) -> PruningContext:
-        at = network if keep is None else parameters.placed_in(network, start)
+    def context_at(start: Start, stage: int) -> PruningContext:
+        at = network if start.keep is None else parameters.placed_in(network, start.weights, start.tensors)
         skip = stage * count if chosen.fresh_samples else 0
 
         def make_fisher() -> Fisher:
@@ -164,17 +164,17 @@ def prune(
                 plan,
                 batches,
                 loss=loss,
-                keep=keep,
+                keep=start.keep,
                 scratch=scratch,
                 progress=progress,
                 watch=watch,
             )
 
-        source = Source(at, lambda wanted: list(loaded.batches(wanted, skip)), make_fisher, loss, keep)
-        contexts[:] = [PruningContext(start, parameters, chosen, source, watch)]
+        source = Source(at, lambda wanted: list(loaded.batches(wanted, skip)), make_fisher, loss, start.keep)
+        contexts[:] = [PruningContext(start.weights, parameters, chosen, source, watch)]
         return contexts[0]
 
-    outcome = run_stages(chosen, weights, keep, context_at)
+    outcome = run_stages(chosen, Start(weights, keep), context_at)
     predicted = None
     if chosen.uses_gradients and chosen.stages == 1:
         with watch("prediction"):

@@ -1,6 +1,7 @@
 """One-shot or staged pruning: the same step once, or several times with everything measured anew at the weights it left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -10,14 +11,23 @@ from woodfisher_core.options import Budget
 from woodfisher_core.prune_options import PruneOptions
 from woodfisher_core.schedules import stage_levels
 
-# (weights (d,), keep (d,) or None, number of the stage) → the context of that stage.
-MakeContext = Callable[[Tensor, Tensor | None, int], PruningContext]
+
+@dataclass(frozen=True)
+class Start:
+    """Where a stage begins: ``weights`` (d,), those still there (``keep`` (d,) bool, None for all), other changed tensors."""
+
+    weights: Tensor
+    keep: Tensor | None = None
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+# (where the stage begins, its number) → its context.
+MakeContext = Callable[[Start, int], PruningContext]
 
 
 def run_stages(
     options: PruneOptions,
-    weights: Tensor,
-    keep: Tensor | None,
+    start: Start,
     context_at: MakeContext,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
@@ -27,13 +37,12 @@ def run_stages(
     "recomputation"). BatchNorm statistics are re-estimated once, after the last.
     """
     # What is gone already counts as done; of a budget of multiply-adds it is not known here, and early stages may then be idle.
-    gone = 0.0 if keep is None or options.budget is Budget.FLOPS else 1.0 - int(keep.sum()) / len(keep)
+    known = start.keep is not None and options.budget is Budget.WEIGHTS
+    gone = 1.0 - int(start.keep.sum()) / len(start.keep) if known else 0.0
     levels = stage_levels(options.sparsity, options.stages, options.stage_shape, min(gone, options.sparsity))
     for stage, level in enumerate(levels):
-        context = context_at(weights, keep, stage)
-        last = stage == len(levels) - 1
-        outcome = next(context.run([level], settle=last))
-        weights, keep = outcome.weights, outcome.mask.keep
+        outcome = next(context_at(start, stage).run([level], settle=stage == len(levels) - 1))
+        start = Start(outcome.weights, outcome.mask.keep, {**start.tensors, **outcome.tensors})
         if progress:
             progress(stage + 1, len(levels))
-    return outcome
+    return replace(outcome, tensors=start.tensors)

@@ -59,7 +59,7 @@ def curves(
     """Rows of a line, seed and sparsity: ``label``, ``seed``, ``sparsity``, ``accuracy`` (percent, test), ``loss``, ``seconds``.
 
     ``seconds`` is what the whole curve took, evaluation left out, over its number of points; where it is ``timed``, nothing is
-    shared with other lines. A line whose quadratic model breaks down numerically has NaN in that seed.
+    shared with other lines. NaN stands where a quadratic model breaks down numerically, and beyond a method's reach.
     """
     rows = []
     for one in series:
@@ -78,11 +78,12 @@ def _curve(space: Workspace, one: Series, sparsities: Sequence[float], seed: int
     watch = Stopwatch(problem.device)
     found: list[tuple[float, float]] = []
     try:
-        for outcome in space.outcomes(config, sparsities, watch):
+        for outcome in space.outcomes(config, space.reached(config, sparsities), watch):
             result = problem.evaluate(outcome.weights, problem.test, outcome.tensors)
             found.append((result.accuracy, result.loss))
     except NumericalError:
-        found = [(np.nan, np.nan)] * len(sparsities)
+        found = []
+    found += [(np.nan, np.nan)] * (len(sparsities) - len(found))
     seconds = sum(watch.seconds.values()) / len(sparsities)
     for sparsity, (accuracy, loss) in zip(sparsities, found, strict=True):
         yield {
@@ -146,7 +147,7 @@ def _score(space: Workspace, config: PruneConfig, sparsities: Sequence[float]) -
     kept = sample_order(total, config.seed)[-min(CHOICE_IMAGES, spare) :]
     samples = problem.train_samples(kept)
     try:
-        outcomes = space.outcomes(config, sparsities)
+        outcomes = space.outcomes(config, space.reached(config, sparsities))
         return float(np.mean([problem.evaluate(o.weights, samples, o.tensors).accuracy for o in outcomes]))
     except NumericalError:
         return -np.inf

@@ -26,6 +26,7 @@ from woodfisher_core.fisher import Blocks, EmpiricalFisher, Fisher, StreamedFish
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.planning import Plan, Storage
 from woodfisher_core.sampling import choose_samples, held_out_samples
+from woodfisher_core.staged import Start
 from woodfisher_core.timing import Stopwatch
 
 Progress = Callable[[str, int, int], None]
@@ -112,6 +113,8 @@ class Materials:
         used = self._stage_samples(config, 0)
         stages = range(config.stages if config.fresh_samples else 1)
         seen = [self._stage_samples(config, stage) for stage in stages]
+        if config.repair_batchnorm:
+            seen.append(choose_samples(total, config.repair_batchnorm, config.seed, None, config.images))
         if config.batchnorm_images:
             seen.append(self._picked(config, config.batchnorm_images, stages[-1]))
         return used, held_out_samples(total, np.concatenate(seen), config.held_out, config.seed)
@@ -239,12 +242,12 @@ class Materials:
         )
 
     def later_context(
-        self, config: PruneConfig, weights: Tensor, keep: Tensor, stage: int, watch: Stopwatch | None = None
+        self, config: PruneConfig, start: Start, stage: int, watch: Stopwatch | None = None
     ) -> PruningContext:
-        """The context of a stage after the first, at the weights (d,) that the one before left; nothing of it is kept."""
+        """The context of a stage after the first, from where the one before ended; nothing of it is kept."""
         problem = self.problem(config)
         watch = watch or Stopwatch(problem.device)
-        network = problem.parameters.placed_in(problem.model, weights)
+        network = problem.parameters.placed_in(problem.model, start.weights, start.tensors)
         stage = stage if config.fresh_samples else 0
 
         def make_fisher() -> Fisher:
@@ -254,13 +257,13 @@ class Materials:
                 config,
                 self._plan(config, self.storage),
                 self._batches(config, config.num_samples * config.mini_batch, stage),
-                keep=keep,
+                keep=start.keep,
                 scratch=self.scratch,
                 watch=watch,
             )
 
-        source = Source(network, lambda count: self._batches(config, count, stage), make_fisher, keep=keep)
-        return PruningContext(weights, problem.parameters, config, source, watch)
+        source = Source(network, lambda count: self._batches(config, count, stage), make_fisher, keep=start.keep)
+        return PruningContext(start.weights, problem.parameters, config, source, watch)
 
     def _batches(self, config: PruneConfig, count: int, stage: int = 0) -> Batches:
         """``count`` training samples: the first of those the gradients are made from, and more of the same order."""

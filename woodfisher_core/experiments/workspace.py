@@ -24,9 +24,9 @@ from woodfisher_core.experiments.materials import Materials, Progress
 from woodfisher_core.experiments.results import CurvePoint, LossChange, RunReport
 from woodfisher_core.gradients import gradient_rows
 from woodfisher_core.loss_change import QuadraticTerms, own_quadratic_terms, quadratic_terms
-from woodfisher_core.methods import Outcome
+from woodfisher_core.methods import Outcome, get_method
 from woodfisher_core.options import Labels
-from woodfisher_core.staged import run_stages
+from woodfisher_core.staged import Start, run_stages
 from woodfisher_core.timing import Stopwatch
 
 # Held-out gradients up to this size are kept for the next look; larger ones are made again in passing.
@@ -71,13 +71,13 @@ class Workspace(Materials):
         """All stages of one run; the first one's parts are shared through the cache."""
         watch = watch or Stopwatch(self.problem(config).device)
 
-        def context_at(weights: Tensor, keep: Tensor | None, stage: int) -> PruningContext:
+        def context_at(start: Start, stage: int) -> PruningContext:
             if stage == 0:
                 return self.context(config, watch, progress)
-            return self.later_context(config, weights, keep, stage, watch)
+            return self.later_context(config, start, stage, watch)
 
         told = progress and (lambda done, total: progress("stages", done, total))
-        return run_stages(config, self.problem(config).weights, None, context_at, told)
+        return run_stages(config, Start(self.problem(config).weights), context_at, told)
 
     def evaluation(self, config: PruneConfig) -> Evaluation:
         """The pruned network on the test set."""
@@ -108,10 +108,15 @@ class Workspace(Materials):
             return (self.outcome(config.replace(sparsity=sparsity), watch) for sparsity in sparsities)
         return self.context(config, watch, progress).run(sparsities)
 
+    def reached(self, config: PruneConfig, sparsities: Sequence[float]) -> list[float]:
+        """Those of ``sparsities`` that the config's method can give on its network."""
+        most = get_method(config.method).reach(self.context(config))
+        return [sparsity for sparsity in sparsities if sparsity <= most]
+
     def curve(
         self, config: PruneConfig, sparsities: Sequence[float], progress: Progress | None = None
     ) -> tuple[CurvePoint, ...]:
-        """Accuracy against sparsity, everything else as in ``config``, which must not name a pattern."""
+        """Accuracy against sparsity as far as the method reaches, everything else as in ``config``, which has no pattern."""
         config = self.resolve(config)
         if config.pattern is not None:
             raise InputError(
@@ -121,12 +126,13 @@ class Workspace(Materials):
 
         def make() -> tuple[CurvePoint, ...]:
             points = []
-            outcomes = self.outcomes(config, sparsities, progress=progress)
-            for sparsity, outcome in zip(sparsities, outcomes, strict=True):
+            reached = self.reached(config, sparsities)
+            outcomes = self.outcomes(config, reached, progress=progress)
+            for sparsity, outcome in zip(reached, outcomes, strict=True):
                 result = self._evaluated(config, outcome, problem.test)
                 points.append(CurvePoint(sparsity, result.accuracy, result.loss, outcome.mask.kept))
                 if progress:
-                    progress("curve", len(points), len(sparsities))
+                    progress("curve", len(points), len(reached))
             return tuple(points)
 
         return self.cache.get(curve_key(config, sparsities), make, lambda points: 200 * len(points))

@@ -11,6 +11,7 @@ from woodfisher_core.methods import (
     magnitude,
     random,
     snip,
+    structured,
     taylor,
     woodfisher,
     woodtaylor,
@@ -33,6 +34,7 @@ METHODS: dict[str, Method] = {
         woodfisher.METHOD,
         woodtaylor.METHOD,
         exact_obs.METHOD,
+        structured.METHOD,
     )
 }
 

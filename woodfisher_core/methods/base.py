@@ -120,12 +120,17 @@ def score_mask_update(
         yield Outcome(mask, updated.to(context.weights.dtype), context.saliency())
 
 
+def _all(context: Context) -> float:
+    return 1.0
+
+
 @dataclass(frozen=True)
 class Method:
     """A registered method.
 
     ``score(context)`` gives its statistic (d,) float64, in ``unit``, and ``meaning`` is what one of its values says;
-    ``run(context, sparsities)`` yields one outcome a sparsity, sharing what it can between them. ``curvature`` is the quadratic
+    ``run(context, sparsities)`` yields one outcome a sparsity, sharing what it can between them, up to ``reach(context)``, the
+    largest sparsity it can give. ``curvature`` is the quadratic
     model behind its inverse and its updates, ``cost`` what the statistic takes (LaTeX), ``updates`` and ``budgets`` those it goes
     with; ``chooses`` says that it makes its masks itself, so that patterns and Erdős–Rényi layers do not apply, ``largest`` how
     many weights it takes at most.
@@ -143,6 +148,7 @@ class Method:
     default_update: Update
     score: Callable[[Context], Tensor]
     run: Callable[[Context, Sequence[float]], Iterator[Outcome]] = score_mask_update
+    reach: Callable[[Context], float] = _all
     curvature: Callable[[Context], Curvature] = EMPIRICAL
     updates: tuple[Update, ...] = tuple(Update)
     budgets: tuple[Budget, ...] = tuple(Budget)

@@ -4,7 +4,7 @@ from woodfisher_core.structured.channels import ChannelGroup, all_parameters
 from woodfisher_core.structured.options import Criterion, Per, StructuredOptions
 from woodfisher_core.structured.pruning import StructuredResult, prune_channels, saliency_of, structured_results
 from woodfisher_core.structured.saliency import fisher_saliency, magnitude_saliency
-from woodfisher_core.structured.selection import Selection, select_groups
+from woodfisher_core.structured.selection import Selection, reachable, select_groups
 from woodfisher_core.structured.survey import Channels, find_channels
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "fisher_saliency",
     "magnitude_saliency",
     "prune_channels",
+    "reachable",
     "saliency_of",
     "select_groups",
     "structured_results",

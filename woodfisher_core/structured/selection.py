@@ -45,23 +45,11 @@ def select_groups(
     Raises:
         InputError: A sparsity outside [0, 1), or more than can be reached, naming the most; NumericalError: NaN saliency.
     """
-    per, budget = Per.parse(per, "per"), Budget.parse(budget, "budget")
     for sparsity in sparsities:
         check_sparsity(sparsity)
-    if saliency.shape != (len(channels.groups),):
-        raise InputError(
-            f"channel saliency: expected one of each of {len(channels.groups)} groups, got {tuple(saliency.shape)}."
-        )
-    if torch.isnan(saliency).any():
-        raise NumericalError(f"channel saliency: {int(torch.isnan(saliency).sum())} are NaN. Use a larger damping.")
-    weights, flops = channels.countable.to(torch.int64), channels.uses
-    price = weights if budget is Budget.WEIGHTS else flops
-    score = saliency.cpu()
-    if per is not Per.CHANNEL:
-        of = weights if per is Per.WEIGHT else flops
-        score = score / torch.tensor([int(of[group.members].sum()) for group in channels.groups], dtype=score.dtype)
-    path, gone = _path(channels, score.argsort(stable=True).tolist(), price, min_channels)
-    total = int(price.sum())
+    budget = Budget.parse(budget, "budget")
+    path, gone = _ranked_path(channels, saliency, per, budget, min_channels)
+    total = int(_price(channels, budget).sum())
     found = []
     for sparsity in sparsities:
         wanted = sparsity * total * (1.0 - SLACK)
@@ -72,11 +60,47 @@ def select_groups(
                 f"(at least {min_channels} stay in each layer), got {sparsity}. Lower the sparsity or min_channels, or "
                 "exclude fewer layers."
             )
-        keep = torch.ones(len(weights), dtype=torch.bool)
+        keep = torch.ones(channels.parameters.num_prunable, dtype=torch.bool)
         for number in path[:length]:
             keep[channels.groups[number].members] = False
         found.append(Selection(tuple(path[:length]), keep, gone[length] / total))
     return found
+
+
+def reachable(
+    channels: Channels,
+    saliency: Tensor,
+    *,
+    per: Per = Per.WEIGHT,
+    budget: Budget = Budget.WEIGHTS,
+    min_channels: int = 1,
+) -> float:
+    """The largest sparsity :func:`select_groups` can give."""
+    budget = Budget.parse(budget, "budget")
+    _, gone = _ranked_path(channels, saliency, per, budget, min_channels)
+    return gone[-1] / int(_price(channels, budget).sum())
+
+
+def _price(channels: Channels, budget: Budget) -> Tensor:
+    """(D,) int64, what each parameter counts in the budget."""
+    return channels.countable.to(torch.int64) if budget is Budget.WEIGHTS else channels.uses
+
+
+def _ranked_path(
+    channels: Channels, saliency: Tensor, per: Per, budget: Budget, min_channels: int
+) -> tuple[list[int], list[int]]:
+    """:func:`_path` in the order of the saliency over what ``per`` says."""
+    if saliency.shape != (len(channels.groups),):
+        raise InputError(
+            f"channel saliency: expected one of each of {len(channels.groups)} groups, got {tuple(saliency.shape)}."
+        )
+    if torch.isnan(saliency).any():
+        raise NumericalError(f"channel saliency: {int(torch.isnan(saliency).sum())} are NaN. Use a larger damping.")
+    score, per = saliency.cpu(), Per.parse(per, "per")
+    if per is not Per.CHANNEL:
+        of = _price(channels, Budget.WEIGHTS if per is Per.WEIGHT else Budget.FLOPS)
+        score = score / torch.tensor([int(of[group.members].sum()) for group in channels.groups], dtype=score.dtype)
+    return _path(channels, score.argsort(stable=True).tolist(), _price(channels, budget), min_channels)
 
 
 def _path(channels: Channels, order: list[int], price: Tensor, min_channels: int) -> tuple[list[int], list[int]]:
