@@ -29,6 +29,10 @@ class Samples:
         """Consecutive (inputs, targets) of ``size`` samples; the last may be shorter."""
         yield from zip(self.inputs.split(size), self.targets.split(size), strict=True)
 
+    def first(self, count: int) -> "Samples":
+        """The first ``count`` of them."""
+        return Samples(self.inputs[:count], self.targets[:count])
+
     def to(self, device: torch.device | str) -> "Samples":
         return Samples(self.inputs.to(device), self.targets.to(device))
 

@@ -15,6 +15,7 @@ from woodfisher_core.planning import inverse_operations
 from woodfisher_core.timing import best_seconds, float64_rate
 
 PROBE_SAMPLES = 64
+PROBE_TESTS = 1000
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,10 @@ def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Se
         gradients += again * config.num_samples * config.mini_batch * _seconds_a_sample(workspace, config)
         inverse += again * inverse_operations(config.num_samples, workspace.blocks(config), config.solver) / rate
         joint += again * _joint_operations(workspace, config, 1) / rate
+    drawn = sum(not workspace.has_curve(one, sparsities) for one in configs)
+    networks = drawn * (len(sparsities) + 1) * _seconds_a_test(workspace, config) if drawn else 0.0
     uses = any(one.uses_gradients for one in configs)
-    return Cost(gradients, inverse, joint, nbytes=workspace.memory_need(config).total if uses else 0)
+    return Cost(gradients, inverse, joint, networks, nbytes=workspace.memory_need(config).total if uses else 0)
 
 
 def predict_points(workspace: Workspace, points: Sequence[PruneConfig]) -> Cost:
@@ -115,9 +118,11 @@ def _seconds_a_sample(workspace: Workspace, config: PruneConfig) -> float:
 def _seconds_a_test(workspace: Workspace, config: PruneConfig) -> float:
     """Seconds an evaluation on the test set takes, measured once a network."""
     problem = workspace.problem(config)
-    evaluate = lambda: problem.evaluate(None, problem.test)  # noqa: E731 - timed below
+    some = problem.test.first(PROBE_TESTS)
+    evaluate = lambda: problem.evaluate(None, some)  # noqa: E731 - timed below
+    all_of_it = len(problem.test) / len(some)
     key = ("seconds a test", config.model, str(problem.device))
-    return workspace.cache.get(key, lambda: best_seconds(evaluate, 2, problem.device), lambda _: 8)
+    return workspace.cache.get(key, lambda: all_of_it * best_seconds(evaluate, 2, problem.device), lambda _: 8)
 
 
 @lru_cache(maxsize=4)
