@@ -74,7 +74,7 @@ def test_gradual_table(capsys, tmp_path):
         (("methods", "--method", "nonsense"), "method: expected one of"),
         (("methods", "--dataset", "mnist"), "expected one --model"),
         (("methods", "--model", "digits-mlp", "--sparsities", "1.5"), "sparsity: expected a fraction"),
-        (("limited-data", "--images", "0"), "expected at least 1 of each"),
+        (("limited-data", "--images", "0"), "images: expected numbers of at least 1"),
         (("gradual", "--model", "digits-mlp", "--epochs", "2", "--end", "5"), "epochs: expected at least 5"),
         (("gradual", "--seeds", "0"), "seeds: expected at least 1"),
     ],

@@ -146,8 +146,8 @@ def sentence(points: pd.DataFrame, by: str, config: PruneConfig) -> str:
         best = most.loc[most["mean"].idxmax()]
         few = points[(points["label"] == best["label"]) & (points["mean"] >= best["mean"] - 1.0)]["images"].min()
         return (
-            f"At {share(config.sparsity)} and {best['images']:,} images {best['label']} keeps most, {percent(best['mean'])}; it is "
-            f"within a point of that from {few:,} image{'s' if few > 1 else ''} on."
+            f"At {share(config.sparsity)} and {best['images']:,} images {best['label']} keeps most, {percent(best['mean'])}; it "
+            f"is within a point of that from {few:,} image{'s' if few > 1 else ''} on."
         )
     winners = points.loc[points.groupby("sparsity")["mean"].idxmax()]
     parts = [f"{row.label} at {share(row.sparsity)} ({percent(row.mean, 1)})" for row in winners.itertuples()]

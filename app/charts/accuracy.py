@@ -3,7 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts.style import GREY, finish, method_style, translucent
+from app.charts.bands import add_banded_line, add_dense_line
+from app.charts.style import GREY, finish, method_style
 
 
 def accuracy_curve(
@@ -25,33 +26,11 @@ def accuracy_curve(
     for method, part in points.groupby("method", sort=False):
         part = part.sort_values("sparsity")
         style = method_style(method)
-        margin = 1.96 * part["standard_error"]
-        figure.add_scatter(
-            x=pd.concat([part["sparsity"], part["sparsity"][::-1]]),
-            y=pd.concat([(part["accuracy"] + margin).clip(upper=100), (part["accuracy"] - margin).clip(lower=0)[::-1]]),
-            fill="toself",
-            fillcolor=translucent(style.color, 0.15),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=method,
+        hover = "%{y:.2f} % at sparsity %{x:.2f}"
+        add_banded_line(
+            figure, part["sparsity"], part["accuracy"], part["standard_error"], part["label"].iloc[0], style, hover
         )
-        figure.add_scatter(
-            x=part["sparsity"],
-            y=part["accuracy"],
-            name=part["label"].iloc[0],
-            mode="lines+markers",
-            line={"color": style.color, "dash": style.dash, "width": 2.5},
-            marker={"symbol": style.symbol, "size": 8},
-            legendgroup=method,
-            hovertemplate="%{y:.2f} % at sparsity %{x:.2f}",
-        )
-    figure.add_hline(
-        y=dense_accuracy,
-        line={"color": GREY, "dash": "dot", "width": 1.5},
-        annotation={"text": f"dense {dense_accuracy:.2f} %", "font": {"size": 12}},
-        annotation_position="bottom right",
-    )
+    add_dense_line(figure, dense_accuracy, GREY)
     if current is not None:
         method, sparsity, accuracy = current
         figure.add_vline(

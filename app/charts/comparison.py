@@ -3,7 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts.style import GREY, finish, method_style, translucent
+from app.charts.bands import add_banded_line, add_dense_line
+from app.charts.style import GREY, finish, method_style
 
 # What stands on the x axis: its title, whether it is logarithmic, and how a value is written on hover.
 X_AXES = {
@@ -26,34 +27,9 @@ def comparison(points: pd.DataFrame, by: str, dense_accuracy: float, title: str)
     for label, part in points.groupby("label", sort=False):
         part = part.sort_values(by)
         style = method_style(part["style"].iloc[0])
-        margin = 1.96 * part["error"]
-        figure.add_scatter(
-            x=pd.concat([part[by], part[by][::-1]]),
-            y=pd.concat([(part["mean"] + margin).clip(upper=100), (part["mean"] - margin).clip(lower=0)[::-1]]),
-            fill="toself",
-            fillcolor=translucent(style.color, 0.15),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=label,
-        )
-        figure.add_scatter(
-            x=part[by],
-            y=part["mean"],
-            name=label,
-            mode="lines+markers",
-            line={"color": style.color, "dash": style.dash, "width": 2.5},
-            marker={"symbol": style.symbol, "size": 8},
-            customdata=part["error"],
-            legendgroup=label,
-            hovertemplate=f"%{{y:.2f}} ± %{{customdata:.2f}} % {hover}",
-        )
-    figure.add_hline(
-        y=dense_accuracy,
-        line={"color": GREY, "dash": "dot", "width": 1.5},
-        annotation={"text": f"dense {dense_accuracy:.2f} %", "font": {"size": 12}},
-        annotation_position="bottom right",
-    )
+        text = f"%{{y:.2f}} ± %{{customdata:.2f}} % {hover}"
+        add_banded_line(figure, part[by], part["mean"], part["error"], str(label), style, text)
+    add_dense_line(figure, dense_accuracy, GREY)
     if logarithmic:
         figure.update_xaxes(title=x_title, type="log", dtick=1)
     else:

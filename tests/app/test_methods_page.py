@@ -4,6 +4,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from woodfisher_core.experiments import cost
+from woodfisher_core.methods import METHODS
 
 PAGE = "app_pages/methods.py"
 SMALL = {"model": "digits-mlp", "samples": "100"}
@@ -16,7 +17,7 @@ def texts(test: AppTest) -> str:
 @pytest.mark.parametrize(
     ("view", "said", "lines"),
     [
-        ("all methods", "Ahead:", 12),
+        ("all methods", "Ahead:", len(METHODS)),
         ("layer-wise or global", "L-OBS only sees", 3),
         ("few images", "keeps most", 4),
     ],

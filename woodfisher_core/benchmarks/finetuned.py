@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
+from woodfisher_core.benchmarks.flags import add_network, check_seeds, config_of
 from woodfisher_core.benchmarks.timing import machine
-from woodfisher_core.errors import InputError
-from woodfisher_core.experiments import PruneConfig
-from woodfisher_core.experiments.config import SHIPPED
 from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
 from woodfisher_core.fine_tuning import FineTuning
 from woodfisher_core.schedules import GradualSchedule
@@ -27,19 +25,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "accuracy, and the accuracy straight after each pruning step (mean ± standard error over the seeds)."
     )
     parser.add_argument("--model", default="mlpnet", metavar="NAME", help="(default: mlpnet)")
-    parser.add_argument(
-        "--repair-batchnorm",
-        type=int,
-        default=0,
-        metavar="K",
-        help="re-estimate BatchNorm on K images first (default: 0)",
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="(default: the network's first)")
-    parser.add_argument("--weights", default=SHIPPED, metavar="FILE", help="(default: the ones that ship)")
+    add_network(parser, 3)
     parser.add_argument(
         "--sparsities", type=float, nargs="+", default=list(SPARSITIES), metavar="S", help="(default: 0.9 0.95 0.98)"
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="K", help="seeds 0 … K−1 (default: 3)")
     parser.add_argument("--epochs", type=int, default=10, metavar="E", help="(default: 10)")
     parser.add_argument("--end", type=int, default=6, metavar="E", help="last epoch that prunes (default: 6)")
     parser.add_argument("--num-samples", type=int, default=400, metavar="N", help="gradient rows a step (default: 400)")
@@ -57,8 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
     """Every run, as plain JSON values."""
-    if options.seeds < 1:
-        raise InputError(f"seeds: expected at least 1, got {options.seeds}.")
+    check_seeds(options)
     runs = []
     for sparsity in options.sparsities:
         for method in METHODS:
@@ -107,19 +95,15 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
 def _config(options: argparse.Namespace, method: str, sparsity: float, seed: int) -> GradualConfig:
     own = {"update": options.update} if method == "woodfisher" else {}
     return GradualConfig(
-        prune=PruneConfig(
-            model=options.model,
-            dataset=options.dataset,
-            data_dir=options.data_dir,
-            weights=options.weights,
-            repair_batchnorm=options.repair_batchnorm,
+        prune=config_of(
+            options,
+            options.model,
             method=method,
             num_samples=options.num_samples,
             mini_batch=options.mini_batch,
             damping=options.damping,
             block_size=options.block_size,
             seed=seed,
-            device=options.device,
             sparsity=sparsity,
             **own,
         ),

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from woodfisher_core.benchmarks.flags import add_network, check_seeds, config_of
 from woodfisher_core.benchmarks.timing import machine
 from woodfisher_core.errors import InputError
-from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.experiments import Workspace
 from woodfisher_core.experiments.comparison import Series, chosen, limited_data, summary
-from woodfisher_core.experiments.config import SHIPPED
 from woodfisher_core.methods import get_method
 from woodfisher_core.options import Update
 
@@ -29,18 +29,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         f"is chosen once, with {CHOICE_COUNT} images, by accuracy on other training images at a seed that is not reported."
     )
     parser.add_argument("--model", default="mlpnet", metavar="NAME", help="(default: mlpnet)")
+    add_network(parser, 5)
     parser.add_argument("--sparsity", type=float, default=0.9, metavar="S", help="(default: 0.9)")
     parser.add_argument("--images", type=int, nargs="+", default=list(COUNTS), metavar="K", help="(default: 1 … 1,000)")
-    parser.add_argument("--seeds", type=int, default=5, metavar="K", help="seeds 0 … K−1 (default: 5)")
-    parser.add_argument("--weights", default=SHIPPED, metavar="FILE", help="(default: the ones that ship)")
-    parser.add_argument(
-        "--repair-batchnorm",
-        type=int,
-        default=0,
-        metavar="K",
-        help="re-estimate BatchNorm on K images first (default: 0)",
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="(default: the network's first)")
     parser.add_argument(
         "--batchnorm", action="store_true", help="re-estimate BatchNorm statistics on the k images, for every method"
     )
@@ -48,22 +39,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
     """Every method at every number of images, as plain JSON values."""
-    if options.seeds < 1 or min(options.images) < 1:
-        raise InputError(
-            f"seeds and images: expected at least 1 of each, got {options.seeds} and {min(options.images)}."
-        )
+    check_seeds(options)
+    if min(options.images) < 1:
+        raise InputError(f"images: expected numbers of at least 1, got {min(options.images)}.")
     space = Workspace(CACHE_BYTES)
-    base = PruneConfig(
-        model=options.model,
-        dataset=options.dataset,
-        data_dir=options.data_dir,
-        weights=options.weights,
-        repair_batchnorm=options.repair_batchnorm,
+    base = config_of(
+        options,
+        options.model,
         sparsity=options.sparsity,
         num_samples=CHOICE_COUNT,
         images=CHOICE_COUNT,
         batchnorm_images=CHOICE_COUNT if options.batchnorm else 0,
-        device=options.device,
         held_out=0,
         solver="spectral",
     )

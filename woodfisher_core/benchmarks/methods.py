@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from woodfisher_core.benchmarks import published
+from woodfisher_core.benchmarks.flags import add_network, check_seeds, config_of
 from woodfisher_core.benchmarks.timing import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace
@@ -38,26 +39,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", action="append", metavar="NAME", help=f"{known}; repeatable (default: {' '.join(DEFAULT_MODELS)})"
     )
+    add_network(parser, 5)
     parser.add_argument("--method", action="append", metavar="NAME", help="only this one; repeatable (default: all)")
     parser.add_argument(
         "--sparsities", type=float, nargs="+", metavar="S", help="(default: 0.5 … 0.98; resnet20 0.3 … 0.9)"
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="K", help="seeds 0 … K−1 (default: 5)")
     parser.add_argument("--num-samples", type=int, metavar="N", help="(default: 500 to 1,000, by network)")
-    parser.add_argument(
-        "--weights",
-        default=SHIPPED,
-        metavar="FILE",
-        help="weights of the one network named (default: the ones that ship)",
-    )
-    parser.add_argument(
-        "--repair-batchnorm",
-        type=int,
-        default=0,
-        metavar="K",
-        help="re-estimate BatchNorm on K images first (default: 0)",
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="data set of the one network named (default: its first)")
     parser.add_argument("--plot", metavar="DIR", help="write methods-<network>.html, the same curves to look at, there")
 
 
@@ -66,8 +53,7 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
     names = options.model or list(DEFAULT_MODELS)
     if len(names) > 1 and (options.weights != SHIPPED or options.dataset):
         raise InputError("--weights and --dataset: expected one --model beside them, got several.")
-    if options.seeds < 1:
-        raise InputError(f"seeds: expected at least 1, got {options.seeds}.")
+    check_seeds(options)
     for name in options.method or ():
         get_method(name)
     networks = []
@@ -75,14 +61,10 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
         sparsities = options.sparsities or (RESNET_SPARSITIES if name == "resnet20" else SPARSITIES)
         for sparsity in sparsities:
             check_sparsity(sparsity)
-        base = PruneConfig(
-            model=name,
-            dataset=options.dataset,
-            data_dir=options.data_dir,
-            weights=options.weights,
-            repair_batchnorm=options.repair_batchnorm,
+        base = config_of(
+            options,
+            name,
             num_samples=options.num_samples or NUM_SAMPLES.get(name, 500),
-            device=options.device,
             held_out=0,
             solver="spectral",
         )

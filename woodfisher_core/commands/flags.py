@@ -20,6 +20,8 @@ from woodfisher_core.options import (
 )
 
 GIB = 1 << 30
+# The fields of PruneConfig, but for the layers left alone, that have a flag of the same name.
+NETWORK_FIELDS = ("model", "dataset", "data_dir", "weights", "repair_batchnorm", "device")
 # The fields of PruneOptions that have a flag of the same name.
 METHOD_FIELDS = (
     *("method", "sparsity", "pattern", "budget", "flops_power", "num_samples", "mini_batch", "labels", "damping"),
@@ -139,6 +141,11 @@ def add_method(parser: argparse.ArgumentParser) -> None:
 def method_options(options: argparse.Namespace) -> dict[str, object]:
     """The fields of ``PruneOptions`` that these flags gave."""
     return {name: getattr(options, name) for name in METHOD_FIELDS} | {"fresh_samples": not options.fixed_samples}
+
+
+def network_options(options: argparse.Namespace) -> dict[str, object]:
+    """The fields of ``PruneConfig`` that :func:`add_network` gave, and the device."""
+    return {name: getattr(options, name) for name in NETWORK_FIELDS} | {"exclude": tuple(options.exclude)}
 
 
 def memory_budget(gib: float | None) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from woodfisher_core.commands.flags import add_method, add_network, choices, method_options
+from woodfisher_core.commands.flags import add_method, add_network, choices, method_options, network_options
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
@@ -63,16 +63,7 @@ def add_gradual(parser: argparse.ArgumentParser) -> None:
 def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
     if options.sample_indices is not None:
         raise InputError("--sample-indices: a gradual run draws fresh samples at every step. Leave it out.")
-    prune = PruneConfig(
-        model=options.model,
-        dataset=options.dataset,
-        data_dir=options.data_dir,
-        weights=options.weights,
-        repair_batchnorm=options.repair_batchnorm,
-        exclude=tuple(options.exclude),
-        device=options.device,
-        **method_options(options),
-    )
+    prune = PruneConfig(**network_options(options), **method_options(options))
     schedule = GradualSchedule(
         initial=options.initial,
         final=prune.sparsity,

@@ -7,7 +7,14 @@ import sys
 from tqdm import tqdm
 
 from woodfisher_core import memory
-from woodfisher_core.commands.flags import add_method, add_network, choices, memory_budget, method_options
+from woodfisher_core.commands.flags import (
+    add_method,
+    add_network,
+    choices,
+    memory_budget,
+    method_options,
+    network_options,
+)
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.report import to_json
 from woodfisher_core.export import save_pruned
@@ -43,15 +50,9 @@ def add_prune(parser: argparse.ArgumentParser) -> None:
 def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
     indices = None if options.sample_indices is None else tuple(read_indices(options.sample_indices).tolist())
     config = PruneConfig(
-        model=options.model,
-        dataset=options.dataset,
-        data_dir=options.data_dir,
-        weights=options.weights,
-        repair_batchnorm=options.repair_batchnorm,
-        exclude=tuple(options.exclude),
         sample_indices=indices,
         held_out=options.held_out,
-        device=options.device,
+        **network_options(options),
         **method_options(options),
     )
     workspace = Workspace(

@@ -1,0 +1,50 @@
+"""A line with the band its noise makes: one legend entry, two traces."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from app.charts.style import LineStyle, translucent
+
+
+def add_banded_line(
+    figure: go.Figure,
+    x: pd.Series,
+    mean: pd.Series,
+    error: pd.Series,
+    name: str,
+    style: LineStyle,
+    hover: str,
+) -> None:
+    """Adds ``mean`` (percent) over ``x`` with a band of ±1.96 ``error``; ``error`` is the hover text's ``customdata``."""
+    margin = 1.96 * error
+    figure.add_scatter(
+        x=pd.concat([x, x[::-1]]),
+        y=pd.concat([(mean + margin).clip(upper=100), (mean - margin).clip(lower=0)[::-1]]),
+        fill="toself",
+        fillcolor=translucent(style.color, 0.15),
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=name,
+    )
+    figure.add_scatter(
+        x=x,
+        y=mean,
+        name=name,
+        mode="lines+markers",
+        line={"color": style.color, "dash": style.dash, "width": 2.5},
+        marker={"symbol": style.symbol, "size": 8},
+        customdata=error,
+        legendgroup=name,
+        hovertemplate=hover,
+    )
+
+
+def add_dense_line(figure: go.Figure, accuracy: float, color: str) -> None:
+    """The dense network's accuracy (percent) as a horizontal line."""
+    figure.add_hline(
+        y=accuracy,
+        line={"color": color, "dash": "dot", "width": 1.5},
+        annotation={"text": f"dense {accuracy:.2f} %", "font": {"size": 12}},
+        annotation_position="bottom right",
+    )
