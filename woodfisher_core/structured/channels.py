@@ -30,13 +30,15 @@ Slot = tuple[str, str, int]
 class ChannelGroup:
     """Channel ``index`` of layer ``name``, the first in model order of all the layers that share it.
 
-    ``members`` (|G|,) int64, ascending, are its places in θ; ``slots`` are the (module, side, index) that disappear with it,
-    the side "out" or "in" (BatchNorm and depthwise layers have one side only, "out").
+    ``members`` (|G|,) int64, ascending, are its places in θ, ``readers`` those of them that read it: the input slices of other
+    layers. ``slots`` are the (module, side, index) that disappear with it, the side "out" or "in" (BatchNorm and depthwise
+    layers have one side only, "out").
     """
 
     name: str
     index: int
     members: Tensor
+    readers: Tensor
     slots: tuple[Slot, ...]
 
 
@@ -115,7 +117,8 @@ def dependent_channels(
             for owner, _, _ in owners:
                 blocked.setdefault(owner, stuck[top])
             continue
-        groups.append(ChannelGroup(name, index, places.of(slots), tuple(slots)))
+        readers = places.of([slot for slot in slots if slot[1] == "in"])
+        groups.append(ChannelGroup(name, index, places.of(slots), readers, tuple(slots)))
     groups.sort(key=lambda group: (order[group.name], group.index))
     return tuple(groups), {name: blocked[name] for name in roots if name in blocked}
 
@@ -230,7 +233,8 @@ class _Places:
 
     def of(self, slots: list[Slot]) -> Tensor:
         """(|G|,) int64, ascending, each place once."""
-        return torch.cat([piece.reshape(-1) for slot in slots for piece in self._at(*slot)]).unique()
+        none = torch.empty(0, dtype=torch.int64)
+        return torch.cat([none, *(piece.reshape(-1) for slot in slots for piece in self._at(*slot))]).unique()
 
     def _at(self, name: str, side: str, index: int) -> Iterator[Tensor]:
         module = self._modules[name]

@@ -140,6 +140,7 @@ def structured_results(
     rows: Tensor | None,
     options: StructuredOptions,
     sparsities: Sequence[float],
+    allowed: Tensor | None = None,
 ) -> Iterator[StructuredResult]:
     """One result a sparsity (the options' own is not read); the joint steps of all share their Gram matrices.
 
@@ -150,6 +151,8 @@ def structured_results(
         rows: G (N, D), or None without an update.
         options: λ, update, what is ranked and counted.
         sparsities: Fractions of the options' budget.
+        allowed: (D,) bool, what is still there of θ; the others are zero in ``weights`` and in ``rows``, and so stay zero. They
+            count towards the sparsities (see :func:`select_groups`), but only whole channels are in the results.
     """
     selections = select_groups(
         channels,
@@ -158,6 +161,7 @@ def structured_results(
         per=options.per,
         budget=options.budget,
         min_channels=options.min_channels,
+        allowed=allowed,
     )
     keeps = [selection.keep.to(weights.device) for selection in selections]
     if options.update is Update.NONE:

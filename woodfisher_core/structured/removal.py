@@ -37,19 +37,23 @@ def without_channels(model: nn.Module, groups: Sequence[ChannelGroup]) -> nn.Mod
 def disagreement(
     model: nn.Module, parameters: PrunableParameters, groups: Sequence[ChannelGroup], example: Tensor
 ) -> float:
-    """Largest difference between the outputs with ``groups`` zeroed and with them removed, over the largest output.
+    """:func:`difference` where everything that makes up ``groups`` is zero."""
+    values = parameters.flatten(model.state_dict())
+    for group in groups:
+        values[group.members.to(values.device)] = 0.0
+    return difference(parameters.placed_in(model, values), groups, example)
+
+
+def difference(model: nn.Module, groups: Sequence[ChannelGroup], example: Tensor) -> float:
+    """Largest difference between the outputs of ``model`` and of it without ``groups``, over the largest output.
 
     Infinite where the smaller network does not run or gives outputs of another shape, or where an output is not finite.
     ``model`` is in eval mode.
     """
-    values = parameters.flatten(model.state_dict())
-    for group in groups:
-        values[group.members.to(values.device)] = 0.0
-    zeroed = parameters.placed_in(model, values)
     with torch.no_grad():
-        wanted = _tensors(zeroed(example))
+        wanted = _tensors(model(example))
         try:
-            got = _tensors(without_channels(zeroed, groups)(example))
+            got = _tensors(without_channels(model, groups)(example))
         except (RuntimeError, ValueError, IndexError):  # sizes written into the model's code
             return float("inf")
     if [tensor.shape for tensor in got] != [tensor.shape for tensor in wanted]:

@@ -68,6 +68,18 @@ def find_channels(model: nn.Module, example: Tensor, exclude: Iterable[str] = ()
     Raises:
         InputError: No channel can go; the message says for each layer why.
     """
+    channels = channels_if_any(model, example, exclude)
+    if not channels.groups:
+        why = "; ".join(f"{name}: {reason}" for name, reason in channels.blocked.items())
+        raise InputError(
+            f"channels: no channel of {type(model).__name__} can be removed. {why}. Expected a hidden layer whose channels only "
+            "Linear, Conv and BatchNorm layers read; exclude fewer layers."
+        )
+    return channels
+
+
+def channels_if_any(model: nn.Module, example: Tensor, exclude: Iterable[str] = ()) -> Channels:
+    """:func:`find_channels` that does not mind where there are none."""
     network = copy.deepcopy(model).eval()
     parameters = all_parameters(network, exclude)
     if not torch.isfinite(parameters.flatten(network.state_dict())).all():
@@ -79,21 +91,19 @@ def find_channels(model: nn.Module, example: Tensor, exclude: Iterable[str] = ()
     lone = {name for name, count in _counts(groups).items() if count == 1}
     for name in lone:
         blocked.setdefault(name, "it has one channel, which must stay")
-    groups = tuple(group for group in groups if group.name not in lone)
-    if not groups:
-        why = "; ".join(f"{name}: {reason}" for name, reason in blocked.items())
-        raise InputError(
-            f"channels: no channel of {type(model).__name__} can be removed. {why}. Expected a hidden layer whose channels only "
-            "Linear, Conv and BatchNorm layers read; exclude fewer layers."
-        )
     return Channels(
         parameters,
-        groups,
+        tuple(group for group in groups if group.name not in lone),
         blocked,
         positions(network, parameters, example).to("cpu", torch.int64),
         sum(parameter.numel() for parameter in network.parameters()),
-        int(positions(network, all_parameters(network), example).sum()),
+        multiply_adds(network, example),
     )
+
+
+def multiply_adds(model: nn.Module, example: Tensor) -> int:
+    """A sample, in all Linear and Conv layers of ``model``."""
+    return int(positions(model, all_parameters(model), example).sum())
 
 
 def _counts(groups: Iterable[ChannelGroup]) -> dict[str, int]:
