@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,9 +20,13 @@ def save_pruned(
     keep: Tensor,
     run: Mapping[str, object],
     tensors: Mapping[str, Tensor] | None = None,
+    smaller: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Writes ``pruned.safetensors`` (every tensor of ``state``, pruned weights and other changed ``tensors`` in place,
-    masks under ``<name>.mask``) and ``run.json``; returns the first's path."""
+    masks under ``<name>.mask``) and ``run.json``; returns the first's path.
+
+    ``smaller`` is the state of the network without the channels that went; where given it goes to ``smaller.safetensors``.
+    """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,7 +35,13 @@ def save_pruned(
         masks = {f"{name}.mask": mask.cpu().contiguous() for name, mask in parameters.unflatten(keep).items()}
         path = folder / "pruned.safetensors"
         config = json.dumps(run["config"])
-        save_file({**tensors, **masks}, str(path), metadata={"format": "pt", "config": config})
+        about = {"format": "pt", "config": config}
+        save_file({**tensors, **masks}, str(path), metadata=about)
+        if smaller is not None:
+            apart = {
+                name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in smaller.items()
+            }
+            save_file(apart, str(folder / "smaller.safetensors"), metadata=about)
         (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"output: cannot write to {folder} ({error}). Choose another --output.") from None

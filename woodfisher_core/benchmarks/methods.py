@@ -11,7 +11,7 @@ from woodfisher_core.benchmarks.flags import add_network, check_seeds, config_of
 from woodfisher_core.benchmarks.timing import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments.comparison import Series, chosen, curves, summary, usable_methods
+from woodfisher_core.experiments.comparison import DAMPINGS, Series, chosen, curves, summary, usable_methods
 from woodfisher_core.experiments.config import SHIPPED
 from woodfisher_core.masks import check_sparsity
 from woodfisher_core.methods import METHODS, get_method
@@ -44,6 +44,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sparsities", type=float, nargs="+", metavar="S", help="(default: 0.5 … 0.98; resnet20 0.3 … 0.9)"
     )
+    parser.add_argument(
+        "--dampings",
+        type=float,
+        nargs="+",
+        default=DAMPINGS,
+        metavar="R",
+        help="multiples of the mean curvature to choose from (default: 0.01 … 1,000)",
+    )
     parser.add_argument("--num-samples", type=int, metavar="N", help="(default: 500 to 1,000, by network)")
     parser.add_argument("--plot", metavar="DIR", help="write methods-<network>.html, the same curves to look at, there")
 
@@ -68,7 +76,7 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
             held_out=0,
             solver="spectral",
         )
-        networks.append(_network(base, sparsities, range(options.seeds), options.method, say))
+        networks.append(_network(base, sparsities, range(options.seeds), options, say))
     result = {"benchmark": "methods", "machine": machine(options.device), "networks": networks}
     if options.plot:
         plot(result, Path(options.plot))
@@ -76,7 +84,7 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
 
 
 def _network(
-    base: PruneConfig, sparsities: Sequence[float], seeds: Sequence[int], only: Sequence[str] | None, say: Say
+    base: PruneConfig, sparsities: Sequence[float], seeds: Sequence[int], options: argparse.Namespace, say: Say
 ) -> dict[str, object]:
     space = Workspace(CACHE_BYTES)
     problem = space.problem(base)
@@ -84,12 +92,11 @@ def _network(
     left_out = [name for name in METHODS if name not in usable]
     tables, settings = [], {}
     for name in usable:
-        if only and name not in only:
+        if options.method and name not in options.method:
             continue
         label = get_method(name).label
-        config, score = chosen(
-            space, base.replace(method=name, update=None), sparsities, lambda text: say(f"{base.model}, {text}")
-        )
+        own, told = base.replace(method=name, update=None), lambda text: say(f"{base.model}, {text}")
+        config, score = chosen(space, own, sparsities, told, options.dampings)
         settings[name] = {"setting": _setting(config), "choice_accuracy": score, "config": config.to_dict()}
         table = curves(space, [Series(name, config)], sparsities, seeds, timed=True)
         tables.append(table)

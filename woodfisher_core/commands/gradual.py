@@ -49,6 +49,12 @@ def add_gradual(parser: argparse.ArgumentParser) -> None:
     tuning.add_argument("--weight-decay", type=float, default=default.weight_decay, metavar="R", help="(default: 1e-4)")
     tuning.add_argument("--batch-size", type=int, default=default.batch_size, metavar="N", help="(default: 64)")
     tuning.add_argument("--augment", action="store_true", help="shift images by up to 4 pixels, mirror half of them")
+    tuning.add_argument(
+        "--precision",
+        default=default.precision,
+        metavar="TYPE",
+        help="float32, or bfloat16 products (default: float32)",
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=int, default=0, metavar="K", help="samples, order and augmentation (default: 0)")
     run.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps (default: auto)")
@@ -78,6 +84,7 @@ def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
         weight_decay=options.weight_decay,
         batch_size=options.batch_size,
         augment=options.augment,
+        precision=options.precision,
     )
     config = GradualConfig(prune=prune, schedule=schedule, epochs=options.epochs, tuning=tuning)
     with tqdm(total=config.epochs, unit="epoch", leave=False, disable=None) as bar:

@@ -16,7 +16,7 @@ from woodfisher_core.commands.flags import (
     network_options,
 )
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments.report import to_json
+from woodfisher_core.experiments.report import smaller_network, to_json
 from woodfisher_core.export import save_pruned
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import DampingScale
@@ -42,7 +42,11 @@ def add_prune(parser: argparse.ArgumentParser) -> None:
         "--storage", default="auto", metavar="WHERE", help=f"auto; {choices(Storage, None)} (default: auto)"
     )
     run.add_argument("--scratch", metavar="DIR", help="folder for a scratch file (default: the system's)")
-    run.add_argument("--output", metavar="DIR", help="write pruned.safetensors (weights and masks) and run.json there")
+    run.add_argument(
+        "--output",
+        metavar="DIR",
+        help="write pruned.safetensors (weights and masks) and run.json there; smaller.safetensors too where channels went",
+    )
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.set_defaults(run=_prune)
 
@@ -63,7 +67,8 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
     )
     with tqdm(total=config.num_samples, desc="gradients", unit="row", leave=False, disable=None) as bar:
         report = workspace.report(config, lambda _phase, done, _total: bar.update(done - bar.n))
-    result = to_json(report, memory_at_start)
+    smaller = smaller_network(report)
+    result = to_json(report, memory_at_start, smaller)
     if options.output:
         problem = report.problem
         save_pruned(
@@ -74,6 +79,7 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
             report.outcome.mask.keep,
             result,
             report.outcome.tensors,
+            None if smaller is None else smaller.state_dict(),
         )
     print(json.dumps(result) if options.json else _readable(result))
     return 0
@@ -92,6 +98,11 @@ def _readable(result: dict) -> str:
         for row in result["layers"]
     ]
     lines += [f"warning     nothing is left of {row['layer']}" for row in result["layers"] if row["kept"] == 0]
+    if small := result["smaller"]:
+        lines.append(
+            f"smaller     {small['parameters']:,} of {small['parameters_before']:,} parameters and "
+            f"{small['multiply_adds']:,} of {small['multiply_adds_before']:,} multiply-adds a sample, channels cut out"
+        )
     if result["effective_damping"] is not None and config["damping_scale"] != DampingScale.ABSOLUTE:
         lines.append(f"damping     λ = {result['effective_damping']:.3e}, {config['damping']:g} × the mean curvature")
     change = result["loss_change"]

@@ -9,7 +9,7 @@ import pandas as pd
 from woodfisher_core.errors import NumericalError
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.workspace import Workspace
-from woodfisher_core.methods import METHODS, get_method
+from woodfisher_core.methods import METHODS, Need, get_method
 from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, DampingScale, Scope, Update
 from woodfisher_core.sampling import sample_order
 from woodfisher_core.timing import Stopwatch
@@ -66,10 +66,18 @@ def curves(
         for seed in seeds:
             if say:
                 say(f"{one.label}, seed {seed}")
+            if seed != seeds[0] and not _draws(one.config):
+                rows += [{**row, "seed": seed} for row in rows[-len(sparsities) :]]  # the same whatever the seed
+                continue
             if timed:
                 space.forget()
             rows += _curve(space, one, sparsities, seed)
     return pd.DataFrame(rows)
+
+
+def _draws(config: PruneConfig) -> bool:
+    """Whether the seed can change the result of ``config``."""
+    return config.uses_data or config.batchnorm_images > 0 or Need.SEED in get_method(config.method).needs
 
 
 def _curve(space: Workspace, one: Series, sparsities: Sequence[float], seed: int) -> Iterator[dict[str, object]]:
@@ -122,7 +130,11 @@ def choices(config: PruneConfig, dampings: Sequence[float] = DAMPINGS) -> Iterat
 
 
 def chosen(
-    space: Workspace, config: PruneConfig, sparsities: Sequence[float], say: Told | None = None
+    space: Workspace,
+    config: PruneConfig,
+    sparsities: Sequence[float],
+    say: Told | None = None,
+    dampings: Sequence[float] = DAMPINGS,
 ) -> tuple[PruneConfig, float]:
     """(the best of :func:`choices`, its score): mean accuracy in percent over ``sparsities`` on training images kept for it.
 
@@ -130,7 +142,7 @@ def chosen(
     score from the last.
     """
     best: tuple[PruneConfig, float] | None = None
-    tried = list(choices(config.replace(seed=CHOICE_SEED)))
+    tried = list(choices(config.replace(seed=CHOICE_SEED), dampings))
     for number, one in enumerate(tried, start=1):
         if say:
             say(f"{one.method}: setting {number} of {len(tried)}")
@@ -171,12 +183,10 @@ def limited_data(
         for images in counts:
             settle = images if one.config.batchnorm_images else 0
             config = one.config.replace(num_samples=images, mini_batch=1, images=images, batchnorm_images=settle)
+            found = curves(space, [Series(one.label, config)], [sparsity], seeds)
             if say:
                 say(f"{one.label}, {images:,} images")
-            for seed in seeds:
-                rows += [
-                    {**row, "images": images} for row in _curve(space, Series(one.label, config), [sparsity], seed)
-                ]
+            rows += [{**row, "images": images} for row in found.to_dict("records")]
     return pd.DataFrame(rows)
 
 

@@ -3,16 +3,32 @@
 import math
 from dataclasses import asdict
 
+from torch import nn
+
 from woodfisher_core import memory
 from woodfisher_core.experiments.results import LossChange, RunReport
 from woodfisher_core.experiments.tables import layer_table
 from woodfisher_core.loss_change import QuadraticTerms
+from woodfisher_core.methods import get_method
+from woodfisher_core.structured import EXAMPLES, shrunk, sizes
 
 PHASES = ("plan", "gradients", "curvature", "inverse", "score", "update", "BatchNorm", "evaluate")
 
 
-def to_json(report: RunReport, memory_at_start: int) -> dict[str, object]:
-    """The documented JSON object; non-finite numbers become null. ``memory_at_start`` in bytes of resident memory."""
+def smaller_network(report: RunReport) -> nn.Module | None:
+    """The pruned network without the channels that went; None where the method does not remove channels."""
+    if not get_method(report.config.method).removes_channels:
+        return None
+    problem, outcome = report.problem, report.outcome
+    pruned = problem.parameters.placed_in(problem.model, outcome.weights, outcome.tensors)
+    return shrunk(pruned, problem.test.inputs[:EXAMPLES])
+
+
+def to_json(report: RunReport, memory_at_start: int, smaller: nn.Module | None) -> dict[str, object]:
+    """The documented JSON object; non-finite numbers become null.
+
+    ``memory_at_start`` in bytes of resident memory; ``smaller`` from :func:`smaller_network`, its counts beside the dense one's.
+    """
     change, mask = report.loss_change, report.outcome.mask
     result = {
         "dense_accuracy": report.problem.dense.accuracy,
@@ -31,6 +47,7 @@ def to_json(report: RunReport, memory_at_start: int) -> dict[str, object]:
             "held_out": change.measured_held_out,
         },
         "num_held_out": change.num_held_out,
+        "smaller": None if smaller is None else _sizes(report, smaller),
         "effective_damping": report.damping,
         "seconds": {phase: report.seconds.get(phase, 0.0) for phase in PHASES},
         "peak_memory_bytes": max(0, memory.peak_resident_bytes() - memory_at_start),
@@ -38,6 +55,10 @@ def to_json(report: RunReport, memory_at_start: int) -> dict[str, object]:
         "config_key": report.config.key,
     }
     return _finite(result)
+
+
+def _sizes(report: RunReport, smaller: nn.Module) -> dict[str, int]:
+    return asdict(sizes(report.problem.model, smaller, report.problem.test.inputs[:EXAMPLES]))
 
 
 def _predicted(change: LossChange) -> dict[str, object] | None:

@@ -130,10 +130,11 @@ class Method:
 
     ``score(context)`` gives its statistic (d,) float64, in ``unit``, and ``meaning`` is what one of its values says;
     ``run(context, sparsities)`` yields one outcome a sparsity, sharing what it can between them, up to ``reach(context)``, the
-    largest sparsity it can give. ``curvature`` is the quadratic
-    model behind its inverse and its updates, ``cost`` what the statistic takes (LaTeX), ``updates`` and ``budgets`` those it goes
-    with; ``chooses`` says that it makes its masks itself, so that patterns and Erdős–Rényi layers do not apply, ``largest`` how
-    many weights it takes at most.
+    largest sparsity it can give. ``curvature`` is the quadratic model behind its inverse and its updates, ``cost`` what the
+    statistic takes (LaTeX), ``updates`` and ``budgets`` those it goes with; ``chooses`` says that it makes its masks itself, so
+    that patterns and Erdős–Rényi layers do not apply, ``largest`` how many weights it takes at most. With ``removes_channels``
+    weights go by whole channels: at least as many as asked for, over all layers at once whatever the scope, and a smaller network
+    is left.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Method:
     budgets: tuple[Budget, ...] = tuple(Budget)
     chooses: bool = False
     largest: int | None = None
+    removes_channels: bool = False
 
     def check(self, update: Update, scope: Scope, budget: Budget, pattern: str | None, flops_power: float) -> None:
         """Raises an InputError where this method cannot do what is asked of it."""

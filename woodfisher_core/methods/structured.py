@@ -15,6 +15,7 @@ from woodfisher_core.options import BLOCK_NETWORK, Budget, Labels, Solver, Updat
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.sampling import label_uniforms
 from woodfisher_core.structured import (
+    EXAMPLES,
     Channels,
     Criterion,
     Per,
@@ -29,12 +30,14 @@ from woodfisher_core.structured import (
 class ChannelFisher:
     """The empirical Fisher as one block over θ: all weights, biases and BatchNorm parameters; with the channels of θ.
 
-    ``rows`` (N, D) are the gradients over θ, ``theta`` (D,) its values.
+    ``rows`` (N, D) are the gradients over θ, ``theta`` (D,) its values; both are zero outside ``allowed`` (D,) bool, what is
+    still there of θ.
     """
 
-    def __init__(self, channels: Channels, rows: Tensor, theta: Tensor):
-        self.channels, self.rows, self.theta = channels, rows, theta
+    def __init__(self, channels: Channels, rows: Tensor, theta: Tensor, allowed: Tensor):
+        self.channels, self.rows, self.theta, self.allowed = channels, rows, theta, allowed
         self._fisher = EmpiricalFisher(rows, Blocks.of(channels.parameters, BLOCK_NETWORK))
+        self._saliency: tuple[float, Tensor] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -49,6 +52,14 @@ class ChannelFisher:
         """(F + λI)⁻¹ over θ."""
         return self._fisher.inverse(damping, solver)
 
+    def saliency(self, options: StructuredOptions) -> Tensor:
+        """What each channel costs at the options' λ, (num_groups,) float64; the last is kept, since several ask for it."""
+        kept = self._saliency
+        if kept is None or kept[0] != options.damping:
+            kept = options.damping, saliency_of(self.channels, self.theta, self.rows, options)
+            self._saliency = kept
+        return kept[1]
+
     def joint_steps(self, weights: Tensor, keeps: Sequence[Tensor], damping: float) -> Tensor:
         """Exact joint steps over θ, as :meth:`EmpiricalFisher.joint_steps`."""
         return self._fisher.joint_steps(weights, keeps, damping)
@@ -60,7 +71,11 @@ def curvature(context: Context) -> ChannelFisher:
     batches = context.samples()
     there = set(context.parameters.names)
     left_alone = [name for name in PrunableParameters.from_model(network).names if name not in there]
-    channels = find_channels(network, batches[0][0][:4], left_alone)
+    channels = find_channels(network, batches[0][0][:EXAMPLES], left_alone)
+    allowed = torch.ones(channels.parameters.num_prunable, dtype=torch.bool)
+    if context.keep is not None:
+        for name, part in context.parameters.unflatten(context.keep).items():
+            channels.parameters.unflatten(allowed)[name].copy_(part)
     count = context.num_samples * context.mini_batch
     drawn = {"uniforms": label_uniforms(count, context.seed)} if context.labels is Labels.SAMPLED else {}
     rows = gradient_matrix(
@@ -71,9 +86,11 @@ def curvature(context: Context) -> ChannelFisher:
         loss=context.loss,
         labels=context.labels,
         mini_batch=context.mini_batch,
+        keep=None if context.keep is None else channels.parameters.unflatten(allowed),
         **drawn,
     )
-    return ChannelFisher(channels, rows, channels.parameters.flatten(network.state_dict()).to(rows.device))
+    theta = channels.parameters.flatten(network.state_dict()).to(rows.device)
+    return ChannelFisher(channels, rows, theta, allowed)
 
 
 def _options(context: Context) -> StructuredOptions:
@@ -91,9 +108,9 @@ def score(context: Context) -> Tensor:
     """(d,) float64: to each weight the saliency, a weight removed, of its cheapest channel; the dearest where it has none."""
     model = context.curvature()
     channels = model.channels
-    values = saliency_of(channels, model.theta, model.rows, _options(context))
+    values = model.saliency(_options(context))
     spread = torch.full((channels.parameters.num_prunable,), math.inf, dtype=torch.float64, device=values.device)
-    countable = channels.countable.to(values.device)
+    countable = (channels.countable & model.allowed).to(values.device)
     for group, value in zip(channels.groups, values, strict=True):
         members = group.members.to(values.device)
         each = value / countable[members].sum().clamp_min(1)
@@ -106,19 +123,22 @@ def score(context: Context) -> Tensor:
 def reach(context: Context) -> float:
     """The share of the budget that is gone when every set of channels is down to one."""
     model, options = context.curvature(), _options(context)
-    saliency = saliency_of(model.channels, model.theta, model.rows, options)
-    return reachable(model.channels, saliency, per=options.per, budget=options.budget)
+    saliency = model.saliency(options)
+    return reachable(model.channels, saliency, per=options.per, budget=options.budget, allowed=model.allowed)
 
 
 def run(context: Context, sparsities: Sequence[float]) -> Iterator[Outcome]:
-    """The cheapest channels go, with all that belongs to them, and θ moves to make up for it."""
+    """The cheapest channels go, with all that belongs to them, and θ moves to make up for it.
+
+    Weights that were gone before stay so, and count; channels of which nothing is left go first, with their biases.
+    """
     model, options = context.curvature(), _options(context)
-    parameters, network = model.channels.parameters, context.network()
-    saliency = saliency_of(model.channels, model.theta, model.rows, options)
-    state = network.state_dict()
-    for result in structured_results(model.channels, model.theta, saliency, model.rows, options, sparsities):
-        keep, theta = parameters.unflatten(result.keep), parameters.unflatten(result.weights)
-        names = context.parameters.names
+    parameters, state = model.channels.parameters, context.network().state_dict()
+    names = context.parameters.names
+    for result in structured_results(
+        model.channels, model.theta, model.saliency(options), model.rows, options, sparsities, model.allowed
+    ):
+        keep, theta = parameters.unflatten(result.keep & model.allowed), parameters.unflatten(result.weights)
         mask = Mask(torch.cat([keep[name].reshape(-1) for name in names]).to(context.weights.device), (-math.inf,), 0)
         weights = torch.cat([theta[name].reshape(-1) for name in names]).to(context.weights)
         others = {name: value.to(state[name]).clone() for name, value in theta.items() if name not in set(names)}
@@ -144,4 +164,5 @@ METHOD = Method(
     curvature=curvature,
     updates=(Update.NONE, Update.JOINT),
     chooses=True,
+    removes_channels=True,
 )

@@ -2,17 +2,26 @@
 
 from woodfisher_core.structured.channels import ChannelGroup, all_parameters
 from woodfisher_core.structured.options import Criterion, Per, StructuredOptions
-from woodfisher_core.structured.pruning import StructuredResult, prune_channels, saliency_of, structured_results
+from woodfisher_core.structured.pruning import (
+    EXAMPLES,
+    StructuredResult,
+    prune_channels,
+    saliency_of,
+    structured_results,
+)
 from woodfisher_core.structured.saliency import fisher_saliency, magnitude_saliency
 from woodfisher_core.structured.selection import Selection, reachable, select_groups
+from woodfisher_core.structured.shrink import Sizes, shrunk, sizes
 from woodfisher_core.structured.survey import Channels, find_channels
 
 __all__ = [
+    "EXAMPLES",
     "ChannelGroup",
     "Channels",
     "Criterion",
     "Per",
     "Selection",
+    "Sizes",
     "StructuredOptions",
     "StructuredResult",
     "all_parameters",
@@ -23,5 +32,7 @@ __all__ = [
     "reachable",
     "saliency_of",
     "select_groups",
+    "shrunk",
+    "sizes",
     "structured_results",
 ]

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from woodfisher_core.errors import InputError
