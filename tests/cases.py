@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from woodfisher_core.fisher import Blocks
 from woodfisher_core.gradients import gradient_matrix
+from woodfisher_core.methods import METHODS
 from woodfisher_core.parameters import PrunableParameters
 
 DAMPINGS = (1e-8, 1e-5, 1e-3, 1.0)
@@ -82,6 +83,11 @@ def network(kind: str, dead: int = 0) -> nn.Module:
     with torch.no_grad():
         model.train()(batch(kind, 64, seed=9)[0])
     return model.eval()
+
+
+def takes(method: str, kind: str) -> bool:
+    """Whether ``method`` can work on ``kind``: no whole channel of the tied network can go."""
+    return not (METHODS[method].removes_channels and kind == "tied")
 
 
 @dataclass(frozen=True)

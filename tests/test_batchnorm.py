@@ -157,7 +157,9 @@ def test_loading_warns_and_names_the_option(trained, tmp_path):
     save_file(trained.state_dict(), tmp_path / "bad.safetensors")
     config = PruneConfig(model="digits-cnn", weights=str(tmp_path / "good.safetensors"), device="cpu")
     assert load_problem(config).broken_batchnorm == ()  # warnings are errors here
-    with pytest.warns(UserWarning, match=r"BatchNorm.*\(bn2\).*factor of (19|20|21)\.\d.*--repair-batchnorm") as said:
+    with pytest.warns(
+        UserWarning, match=r"BatchNorm statistics of bn2 do.*factor of (19|20|21)\.\d.*--repair-batchnorm"
+    ) as said:
         problem = load_problem(config.replace(weights=str(tmp_path / "bad.safetensors")))
     assert problem.broken_batchnorm == ("bn2",)
     assert len(said) == 1

@@ -18,7 +18,8 @@ from woodfisher_core.errors import InputError
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 # What half of a layer's channels may differ by: a factor on the variance, and standard deviations of the mean. Measured on
 # 64 to 2,000 images, worst layer: 1.2 and 0.06 for our trained networks; for the WoodFisher authors' ResNet-20 4.5 and 0.06
-# in its first layer, 1.2 and 0.04 in all the others.
+# in its first layer, 1.2 and 0.04 in all the others (with images normalised by mean and deviation 0.5 its first layer is off
+# by 1.3 only, and its accuracy as stored 81 % instead of 44 %).
 VARIANCE_FACTOR = 2.0
 MEAN_SHIFT = 0.5
 

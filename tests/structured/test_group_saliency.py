@@ -16,6 +16,7 @@ from woodfisher_core.structured.channels import ChannelGroup
 # D = 275 in the residual net, groups of 87 and 57: N = 8 below both, 70 between, 150 above, 300 above D.
 ROWS = {"residual": (1, 8, 70, 150, 300), "flat": (5, 40, 200), "separable": (30,), "sigmoid": (6, 90, 150)}
 CASES = [(kind, count) for kind, counts in ROWS.items() for count in counts]
+NONE = torch.empty(0, dtype=torch.int64)
 # Two inversions of a matrix of condition 1e8 leave this much of the oracle's own digits.
 TOLERANCES = {1e-8: 1e-5, 1e-4: 1e-8, 1e-1: 1e-10, 10.0: 1e-10}
 
@@ -74,7 +75,7 @@ def test_depends_on_every_row(count):
 def test_single_weights_are_the_obs_statistic():
     """A group of one weight costs ½w²/[F⁻¹]_jj."""
     channels, rows, theta = problem("flat", 40)
-    alone = [ChannelGroup("w", j, torch.tensor([j]), ()) for j in range(len(theta))]
+    alone = [ChannelGroup("w", j, torch.tensor([j]), NONE, ()) for j in range(len(theta))]
     inverse = torch.linalg.inv(dense_fisher(rows, whole(channels), 1e-3))
     wanted = 0.5 * theta.square() / inverse.diagonal()
     assert norm_error(fisher_saliency(rows, theta, alone, 1e-3), wanted) <= 1e-9
@@ -84,7 +85,7 @@ def test_everything_at_once_costs_its_whole_quadratic():
     """Where nothing is left to move: ½θᵀFθ, on each side."""
     for kind, count in (("residual", 8), ("residual", 300)):
         channels, rows, theta = problem(kind, count)
-        everything = [ChannelGroup("all", 0, torch.arange(len(theta)), ())]
+        everything = [ChannelGroup("all", 0, torch.arange(len(theta)), NONE, ())]
         fisher = dense_fisher(rows, whole(channels), 1e-3)
         got = fisher_saliency(rows, theta, everything, 1e-3)
         assert float(got) == pytest.approx(float(0.5 * theta @ fisher @ theta), rel=1e-9)

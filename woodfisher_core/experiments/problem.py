@@ -101,10 +101,12 @@ def _check_batchnorm(model: nn.Module, dataset: DataSet, source: str) -> tuple[s
     found = mismatch(model, dataset.train.samples(chosen).to(device).batches(CHECKED_IMAGES // 2))
     if found:
         worst = max(found, key=lambda layer: layer.variance_factor)
-        names = ", ".join(layer.layer for layer in found[:4]) + (", …" if len(found) > 4 else "")
+        names = ", ".join(layer.layer for layer in found[:4]) + (
+            f" and {len(found) - 4} more" if len(found) > 4 else ""
+        )
         warnings.warn(
-            f"weights: {source}: the stored BatchNorm statistics of {len(found)} layers ({names}) do not fit the training "
-            f"images: in {worst.layer} variances are off by a factor of {worst.variance_factor:.1f}, means by "
+            f"weights: {source}: the stored BatchNorm statistics of {names} do not fit the training images as they are "
+            f"normalised here: in {worst.layer} variances are off by a factor of {worst.variance_factor:.1f}, means by "
             f"{worst.mean_shift:.1f} standard deviations. Accuracy will suffer. Estimate them anew on K training images "
             "with --repair-batchnorm K (1000, say).",
             stacklevel=2,
