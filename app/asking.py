@@ -24,7 +24,8 @@ def ask_before_long_work(space: Workspace, configs: Sequence[PruneConfig], spars
     announced = f"Computing: about {price.seconds:.1f} s and {gib(price.nbytes)} …"
     focus = configs[0]
     settings = (
-        *(focus.model, focus.num_samples, focus.block_size, focus.labels, focus.seed, focus.device),
+        *(focus.model, focus.dataset, focus.exclude, focus.num_samples, focus.block_size, focus.labels, focus.seed),
+        *(focus.device, focus.stages, focus.images, focus.batchnorm_images),
         frozenset((config.method, config.update) for config in configs),
     )
     if not agreed(price, settings):

@@ -121,7 +121,7 @@ def write_notes(notes: Notes, space: Workspace, view: View, outcome: Outcome) ->
             else "All gradients are zero: only the damping is left."
         )
     if not config.uses_gradients:
-        notes.block.caption("Not used here: this method's curvature has blocks of its own, one a layer.")
+        notes.block.caption("Not used here: this method's curvature has blocks of its own.")
         return
     blocks = space.blocks(config)
     if blocks.largest == 1:

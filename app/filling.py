@@ -32,8 +32,8 @@ class Plane:
     @property
     def settings(self) -> tuple:
         """What its cost depends on: agreeing to one plane agrees to those that differ in nothing else."""
-        same_cost = self.config.replace(sparsity=0.5, damping=1.0, scope="global")
-        return ("plane", same_cost, self.axis, self.values, len(self.dampings))
+        same_cost = self.config.replace(sparsity=0.5, pattern=None, damping=1.0, scope="global")
+        return ("plane", same_cost, self.config.pattern, self.axis, self.values, len(self.dampings))
 
 
 def filled(space: Workspace, wanted: Plane, draw: Callable[[pd.DataFrame, str], None]) -> pd.DataFrame:

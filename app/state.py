@@ -122,7 +122,9 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
         )
         chosen = get_method(method)
         st.caption(f"{chosen.label}: ${chosen.equation}$. {chosen.help} ({chosen.reference}; takes ${chosen.cost}$.)")
-        patterned = st.session_state.get("pattern", st.query_params.get("pattern", "none")) != "none"
+        patterned = not chosen.chooses and (
+            st.session_state.get("pattern", st.query_params.get("pattern", "none")) != "none"
+        )
         sparsity = st.slider(
             "Sparsity",
             0.0,
@@ -130,14 +132,17 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             0.8,
             0.01,
             disabled=patterned,
-            help="The fraction of the prunable weights (Linear and Conv weights, no biases) that is set to zero. A pattern has "
-            "its own.",
+            help="The fraction of the prunable weights (Linear and Conv weights, no biases) that is set to zero, or of their "
+            "multiply-adds where those are counted. A pattern has its own.",
             **_bound("sparsity"),
         )
         note_sparsity = st.container()
+        by_flops = st.session_state.get("budget", st.query_params.get("budget")) == Budget.FLOPS.value
+        scopes = [s.value for s in chosen.scopes if not (by_flops and s is Scope.ERK)]
+        _fit("scope", scopes, Scope.GLOBAL.value)
         scope = st.segmented_control(
             "Scope of the threshold",
-            [s.value for s in Scope],
+            scopes,
             default=Scope.GLOBAL.value,
             required=True,
             disabled=patterned,
@@ -258,7 +263,8 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             **_bound("device"),
         )
     st.query_params["v"] = LINK_VERSION
-    pattern = None if more["pattern"] == "none" else more["pattern"]
+    # What is greyed out for a method that chooses by itself keeps its value, for when another one is in focus again.
+    pattern = None if more["pattern"] == "none" or chosen.chooses else more["pattern"]
     config = PruneConfig(
         model=model,
         dataset=dataset,
@@ -267,7 +273,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
         sparsity=None if pattern else float(sparsity),
         pattern=pattern,
         budget=Budget.WEIGHTS if pattern else more["budget"],
-        flops_power=float(more["flops_power"]),
+        flops_power=0.0 if chosen.chooses else float(more["flops_power"]),
         scope=Scope.GLOBAL if pattern else scope,
         update=None if update == AUTO else update,
         update_scale=float(scale) if resolved is Update.INDEPENDENT else 1.0,
@@ -285,11 +291,13 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
         solver=Solver.SPECTRAL,
     )
     # Methods that choose by themselves know no pattern and no weighting: they stand aside then.
-    own_masks = config.pattern is not None or config.scope is Scope.ERK or config.flops_power > 0
+    own_masks = config.pattern is not None or config.flops_power > 0
     able = [
         name
         for name in METHODS
-        if config.budget in get_method(name).budgets and not (own_masks and get_method(name).chooses)
+        if config.budget in get_method(name).budgets
+        and config.scope in get_method(name).scopes
+        and not (own_masks and get_method(name).chooses)
     ]
     ordered = tuple(name for name in able if name in compared or name == method)
     return View(config, ordered), Notes(note_samples, note_damping, note_block, note_sparsity)

@@ -255,7 +255,7 @@ def test_options_of_the_python_interface():
         ({"probes": 0}, "probes: expected a whole number of at least 2, got 0"),
         (
             {"scope": "erk", "method": "exact-obs"},
-            "exact-obs chooses its weights itself: no pattern, no Erdős–Rényi layers",
+            "scope: exact-obs goes with global, layer",
         ),
     ):
         with pytest.raises(InputError, match=re.escape(message)):

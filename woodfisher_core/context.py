@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -139,7 +140,9 @@ class PruningContext:
                 found = self.method.score(self)
                 if self.options.flops_power:
                     # A weight that is never multiplied costs nothing to keep.
-                    found = found / self.positions().clamp_min(1.0) ** self.options.flops_power
+                    power = self.positions().clamp_min(1.0) ** self.options.flops_power
+                    # What is negative already goes first; where it costs much, it goes sooner still.
+                    found = torch.where(found > 0, found / power, found * power)
                 return found
 
         return self._once("saliency", make)

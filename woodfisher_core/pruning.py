@@ -98,7 +98,7 @@ def prune(
     Args:
         model: Left untouched; Linear and Conv weights are prunable (other layers' weights stay dense, with a warning that
             names them).
-        loader: (inputs, targets) batches of any size; not read at all where no gradients are needed.
+        loader: (inputs, targets) batches of any size; not read where nothing is learnt from data.
         loss: ``loss(outputs, targets)``, the mean over a batch.
         exclude: Layers to leave alone, by name or shell pattern.
         keep: (d,) bool, weights still there; those outside were pruned before, are set to zero and stay so.

@@ -33,20 +33,6 @@ def stage_levels(
     return tuple(_level(start, target, i / stages, power) for i in range(1, stages + 1))
 
 
-def gradual_levels(
-    initial: float, final: float, start_epoch: int, end_epoch: int, frequency: int, degree: float = CUBIC
-) -> dict[int, float]:
-    """Epoch → sparsity to reach by pruning at the beginning of that epoch; see :class:`GradualSchedule`."""
-    return GradualSchedule(
-        final=final,
-        initial=initial,
-        start_epoch=start_epoch,
-        end_epoch=end_epoch,
-        frequency=frequency,
-        degree=degree,
-    ).levels
-
-
 @dataclass(frozen=True, kw_only=True)
 class GradualSchedule:
     """Pruning from sparsity ``initial`` in ``start_epoch`` to ``final`` in ``end_epoch``, every ``frequency`` epochs.

@@ -21,7 +21,6 @@ from woodfisher_core.experiments.comparison import (
     limited_data,
     summary,
 )
-from woodfisher_core.methods import get_method
 from woodfisher_core.options import Update
 
 SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
@@ -31,8 +30,8 @@ ALL, LAYERS, IMAGES = "all methods", "layer-wise or global", "few images"
 # What each view shows, and the question its chart answers.
 VIEWS = {
     ALL: (
-        "Every method at the setting on the left, each with its own update and the same images. What a method does not use, it "
-        "ignores.",
+        "Every method at the Fisher's setting on the left, each with its own update (not the one on the left), without a "
+        "pattern, and on the same images. What a method does not use, it ignores.",
         "Which method keeps most accuracy?",
     ),
     LAYERS: (
@@ -79,12 +78,17 @@ def page() -> None:
     st.caption(what)
     points, by = table(space, view, chosen, range(config.seed, config.seed + int(seeds)), status)
     dense = space.problem(config).dense.accuracy
-    if broken := list(points[points["mean"].isna()]["label"].unique()):
+    by_line = points.groupby("label", sort=False)["mean"]
+    if broken := [label for label, means in by_line if means.isna().all()]:
         st.warning(
             f"Left out: {', '.join(broken)}. At this damping the quadratic model cannot be inverted; take a larger one.",
             icon=":material/warning:",
         )
-        points = points.dropna()
+    if ended := [label for label, means in by_line if means.isna().any() and not means.isna().all()]:
+        st.caption(
+            f"{', '.join(ended)}: the line ends where the method can remove no more, or where its model breaks down."
+        )
+    points = points.dropna()
     show(charts.comparison(points, by, dense, question), sentence(points, by, config), "comparison")
     with st.expander("The numbers", icon=":material/table:"):
         st.dataframe(points.drop(columns="style"), hide_index=True)
@@ -97,17 +101,20 @@ def table(space: Workspace, view: View, chosen: str, seeds: range, status) -> tu
     """(means and errors of every line, what is on the x axis); long work waits for a click."""
     config = view.config
     lines = lines_of(space, config, chosen)
-    key = ("comparison", chosen, tuple((line.label, line.config) for line in lines), seeds)
+    # What a view sets itself is no part of what it depends on.
+    own = {"sparsity": 0.5, "seed": 0} if chosen != IMAGES else {"num_samples": 1, "mini_batch": 1, "seed": 0}
+    key = ("comparison", chosen, tuple((line.label, line.config.replace(**own)) for line in lines), seeds)
     kept = space.results.peek(key)
     by = "images" if chosen == IMAGES else "sparsity"
+    most = config.images or len(space.problem(config).dataset.train)
+    counts = [count for count in COUNTS if count <= most] if chosen == IMAGES else []
     if kept is None:
-        ask(space, lines, seeds, key)
+        ask(space, lines, seeds, key, counts)
 
         def told(text: str) -> None:
             status.caption(f"Computing: {text} …")
 
         if chosen == IMAGES:
-            counts = [c for c in COUNTS if c <= (config.images or len(space.problem(config).dataset.train))]
             found = limited_data(space, lines, config.sparsity, counts, seeds, told)
         else:
             found = curves(space, lines, SPARSITIES, seeds, told)
@@ -128,13 +135,20 @@ def lines_of(space: Workspace, config: PruneConfig, chosen: str) -> tuple[Series
     return (Series("Magnitude", magnitude, "magnitude"), *three)
 
 
-def ask(space: Workspace, lines: tuple[Series, ...], seeds: range, key: tuple) -> None:
+def ask(space: Workspace, lines: tuple[Series, ...], seeds: range, key: tuple, counts: list[int]) -> None:
     """Says what the view costs where that is long, and stops the page until the click."""
-    one = cost.predict(space, [line.config for line in lines], SPARSITIES)
-    price = one.times(len(seeds))
+    if counts:
+        few = [
+            [one.config.replace(num_samples=k, mini_batch=1, images=k, batchnorm_images=0) for one in lines]
+            for k in counts
+        ]
+        price = sum((cost.predict(space, some, (0.5,)) for some in few), cost.Cost()).times(len(seeds))
+    else:
+        price = cost.predict(space, [line.config for line in lines], SPARSITIES).times(len(seeds))
     if agreed(price, key):
         return
-    say("This comparison needs", price, lines[0].config.num_samples, f"joint updates at {len(SPARSITIES)} sparsities")
+    rows = max(counts, default=lines[0].config.num_samples)
+    say("This comparison needs", price, rows, "joint updates")
     go_button("Compute it", "compare", agree, key)
     st.stop()
 
@@ -151,11 +165,7 @@ def sentence(points: pd.DataFrame, by: str, config: PruneConfig) -> str:
         )
     winners = points.loc[points.groupby("sparsity")["mean"].idxmax()]
     parts = [f"{row.label} at {share(row.sparsity)} ({percent(row.mean, 1)})" for row in winners.itertuples()]
-    return (
-        "Ahead: "
-        + ", ".join(parts[-4:])
-        + f". Updates: each method's own; {get_method('woodfisher').label} as it says."
-    )
+    return "Ahead: " + ", ".join(parts[-4:]) + "."
 
 
 try:

@@ -57,7 +57,7 @@ def line(space: Workspace, config: PruneConfig, magnitude: Evaluation, status) -
     dampings = tuple(float(damping) for damping in DAMPINGS[config.damping_scale])
     points = [config.replace(damping=damping, held_out=0) for damping in dampings]
     price = cost.predict_points(space, [point for point in points if not space.has_evaluation(point)])
-    settings = ("line", config.replace(sparsity=0.5, damping=1.0, scope="global"))
+    settings = ("line", config.replace(sparsity=0.5, pattern=None, damping=1.0, scope="global"), config.pattern)
     if not agreed(price, settings):
         say(f"The histogram at {len(points)} dampings needs", price, config.num_samples, f"{len(points)} joint updates")
         go_button("Compute it", "compute-line", agree, settings)

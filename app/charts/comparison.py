@@ -8,7 +8,7 @@ from app.charts.style import GREY, finish, method_style
 
 # What stands on the x axis: its title, whether it is logarithmic, and how a value is written on hover.
 X_AXES = {
-    "sparsity": ("sparsity (fraction of prunable weights removed)", False, "at sparsity %{x:.0%}"),
+    "sparsity": ("sparsity asked for", False, "at sparsity %{x:.0%}"),
     "images": ("training images that exist", True, "with %{x:,} images"),
 }
 

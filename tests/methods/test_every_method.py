@@ -67,7 +67,9 @@ def refused(kind: str, method: str, update: Update, scope: Scope, variant: str) 
         return True
     if variant == "budget" and (scope is Scope.ERK or Budget.FLOPS not in own.budgets):
         return True
-    return update not in own.updates or (own.chooses and (variant in ("pattern", "flops power") or scope is Scope.ERK))
+    return (
+        update not in own.updates or scope not in own.scopes or (own.chooses and variant in ("pattern", "flops power"))
+    )
 
 
 def combinations(kind: str, method: str) -> list[tuple[Update, Scope]]:
@@ -130,6 +132,10 @@ def test_what_is_gone_stays_gone(kind, method, scope):
     if not takes(method, kind):
         with pytest.raises(InputError, match="no channel of TiedNet can be removed"):
             run(kind, method=method)
+        return
+    if scope not in METHODS[method].scopes:
+        with pytest.raises(InputError, match=f"scope: {method} goes with"):
+            run(kind, method=method, scope=scope)
         return
     dim = len(costs(kind))
     keep = torch.rand(dim, generator=torch.Generator().manual_seed(8)) < 0.7

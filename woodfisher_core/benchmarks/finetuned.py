@@ -3,7 +3,6 @@
 import argparse
 import math
 from collections.abc import Callable
-from pathlib import Path
 from statistics import mean, stdev
 
 from woodfisher_core.benchmarks.flags import add_network, check_seeds, config_of
@@ -39,6 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=0.01, metavar="R", help="(default: 0.01)")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: 64)")
     parser.add_argument("--augment", action="store_true", help="shift and mirror the images")
+    parser.add_argument("--precision", default="float32", metavar="TYPE", help="float32 or bfloat16 (default: float32)")
     parser.add_argument(
         "--snapshots", metavar="DIR", help="a snapshot of each run; what was stopped goes on from there"
     )
@@ -52,12 +52,7 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
         for method in METHODS:
             for seed in range(options.seeds):
                 config = _config(options, method, sparsity, seed)
-                snapshot = None
-                if options.snapshots:
-                    folder = Path(options.snapshots)
-                    folder.mkdir(parents=True, exist_ok=True)
-                    snapshot = folder / f"{config.key[:16]}.safetensors"
-                result = run_gradual(config, snapshot)
+                config, result = run_gradual(config, folder=options.snapshots)
                 runs.append(
                     {
                         "method": method,

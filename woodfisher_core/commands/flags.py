@@ -18,6 +18,7 @@ from woodfisher_core.options import (
     StageShape,
     Update,
 )
+from woodfisher_core.prune_options import DEFAULT_SPARSITY
 
 GIB = 1 << 30
 # The fields of PruneConfig, but for the layers left alone, that have a flag of the same name.
@@ -68,14 +69,17 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_method(parser: argparse.ArgumentParser) -> None:
-    """Which method, how much of what, and from which samples; ``--seed`` is the command's own."""
+def add_method(parser: argparse.ArgumentParser, num_samples: int = 1000, sparsity: float = DEFAULT_SPARSITY) -> None:
+    """Which method, how much of what, and from which samples (defaults as given); ``--seed`` is the command's own."""
     how = parser.add_argument_group("method")
     how.add_argument(
         "--method", default="woodfisher", metavar="NAME", help=f"{', '.join(METHODS)} (default: woodfisher)"
     )
     how.add_argument(
-        "--sparsity", type=float, metavar="S", help="fraction to remove, [0, 1) (default: 0.95, or the pattern's)"
+        "--sparsity",
+        type=float,
+        metavar="S",
+        help=f"fraction to remove, [0, 1) (default: {sparsity:g}, or the pattern's)",
     )
     how.add_argument(
         "--pattern", metavar="N:M", help="2:4, say: exactly 2 of every 4 inputs stay, instead of a threshold"
@@ -109,7 +113,9 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         "--probes", type=int, metavar="K", help="random vectors of diagonal-hessian (default: exact on small networks)"
     )
     fisher = parser.add_argument_group("Fisher")
-    fisher.add_argument("--num-samples", type=int, default=1000, metavar="N", help="gradient rows (default: 1000)")
+    fisher.add_argument(
+        "--num-samples", type=int, default=num_samples, metavar="N", help=f"gradient rows (default: {num_samples})"
+    )
     fisher.add_argument("--mini-batch", type=int, default=1, metavar="M", help="samples averaged a row (default: 1)")
     fisher.add_argument("--labels", default=Labels.TRUE, metavar="WHOSE", help=choices(Labels, Labels.TRUE))
     fisher.add_argument(

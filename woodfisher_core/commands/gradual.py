@@ -18,6 +18,9 @@ from woodfisher_core.gradual import GradualResult
 from woodfisher_core.gradual_run import EpochRecord
 from woodfisher_core.schedules import GradualSchedule
 
+# Where nobody says otherwise.
+SPARSITY = 0.9
+
 
 def add_gradual(parser: argparse.ArgumentParser) -> None:
     """Its flags."""
@@ -26,7 +29,7 @@ def add_gradual(parser: argparse.ArgumentParser) -> None:
         "The test accuracy is printed before and after every step."
     )
     add_network(parser)
-    add_method(parser)
+    add_method(parser, num_samples=400, sparsity=SPARSITY)
     schedule = parser.add_argument_group("schedule")
     schedule.add_argument(
         "--epochs", type=int, default=10, metavar="E", help="passes over the data in all (default: 10)"
@@ -63,13 +66,16 @@ def add_gradual(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--output", metavar="DIR", help="write pruned.safetensors (weights and masks) and run.json there")
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
-    parser.set_defaults(run=_gradual, num_samples=400, sparsity=0.9)
+    parser.set_defaults(run=_gradual)
 
 
 def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
     if options.sample_indices is not None:
         raise InputError("--sample-indices: a gradual run draws fresh samples at every step. Leave it out.")
-    prune = PruneConfig(**network_options(options), **method_options(options))
+    own = method_options(options)
+    if options.sparsity is None and options.pattern is None:
+        own["sparsity"] = SPARSITY
+    prune = PruneConfig(**network_options(options), **own)
     schedule = GradualSchedule(
         initial=options.initial,
         final=prune.sparsity,
@@ -94,7 +100,7 @@ def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
             if not options.json:
                 bar.write(_line(record), file=sys.stderr)
 
-        result = run_gradual(config, options.snapshot, progress)
+        config, result = run_gradual(config, options.snapshot, progress)
     found = _to_json(config, result)
     if options.output:
         _save(Path(options.output), result, found)

@@ -66,7 +66,9 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
         say=None if options.json else lambda text: print(f"plan: {text}", file=sys.stderr),
     )
     with tqdm(total=config.num_samples, desc="gradients", unit="row", leave=False, disable=None) as bar:
-        report = workspace.report(config, lambda _phase, done, _total: bar.update(done - bar.n))
+        report = workspace.report(
+            config, lambda phase, done, _: bar.update(done - bar.n) if phase == "gradients" else None
+        )
     smaller = smaller_network(report)
     result = to_json(report, memory_at_start, smaller)
     if options.output:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from woodfisher_core.errors import NumericalError
+from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.methods import METHODS, Need, get_method
 from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, DampingScale, Scope, Update
-from woodfisher_core.sampling import sample_order
 from woodfisher_core.timing import Stopwatch
 
 # Multiples of the mean curvature that are tried: from nearly undamped to nearly magnitude.
@@ -86,7 +85,7 @@ def _curve(space: Workspace, one: Series, sparsities: Sequence[float], seed: int
     watch = Stopwatch(problem.device)
     found: list[tuple[float, float]] = []
     try:
-        for outcome in space.outcomes(config, space.reached(config, sparsities), watch):
+        for outcome in space.outcomes(config, space.reached(config, sparsities, watch), watch):
             result = problem.evaluate(outcome.weights, problem.test, outcome.tensors)
             found.append((result.accuracy, result.loss))
     except NumericalError:
@@ -154,9 +153,12 @@ def chosen(
 
 def _score(space: Workspace, config: PruneConfig, sparsities: Sequence[float]) -> float:
     problem = space.problem(config)
-    total = len(problem.dataset.train)
-    spare = total - max(config.num_samples * config.mini_batch, config.batchnorm_images)
-    kept = sample_order(total, config.seed)[-min(CHOICE_IMAGES, spare) :]
+    _, kept = space.samples(config.replace(held_out=CHOICE_IMAGES))
+    if len(kept) == 0:
+        raise InputError(
+            f"settings: expected some training images that no gradient comes from to choose on, got none beside "
+            f"{config.num_samples * config.mini_batch:,} samples in {config.stages} stages. Lower num_samples or the stages."
+        )
     samples = problem.train_samples(kept)
     try:
         outcomes = space.outcomes(config, space.reached(config, sparsities))
@@ -182,7 +184,9 @@ def limited_data(
     for one in series:
         for images in counts:
             settle = images if one.config.batchnorm_images else 0
-            config = one.config.replace(num_samples=images, mini_batch=1, images=images, batchnorm_images=settle)
+            repair = min(one.config.repair_batchnorm, images)
+            few = {"num_samples": images, "mini_batch": 1, "images": images, "repair_batchnorm": repair}
+            config = one.config.replace(batchnorm_images=settle, **few)
             found = curves(space, [Series(one.label, config)], [sparsity], seeds)
             if say:
                 say(f"{one.label}, {images:,} images")
@@ -201,13 +205,11 @@ def all_methods(space: Workspace, config: PruneConfig) -> tuple[Series, ...]:
 
 
 def _fitting(name: str, config: PruneConfig) -> dict[str, object]:
-    """What a method that chooses by itself must leave as it is."""
+    """What a method cannot do as ``config`` asks, as it can."""
     method = get_method(name)
-    if not method.chooses:
-        return {}
-    scope = Scope.GLOBAL if config.scope is Scope.ERK else config.scope
+    scope = config.scope if config.scope in method.scopes else method.scopes[0]
     budget = config.budget if config.budget in method.budgets else method.budgets[0]
-    return {"flops_power": 0.0, "scope": scope, "budget": budget}
+    return {"scope": scope, "budget": budget} | ({"flops_power": 0.0} if method.chooses else {})
 
 
 def usable_methods(num_prunable: int) -> tuple[str, ...]:

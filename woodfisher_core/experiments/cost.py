@@ -10,6 +10,7 @@ from woodfisher_core.devices import compute_device
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.gradients import gradient_matrix
+from woodfisher_core.methods import get_method
 from woodfisher_core.options import Update
 from woodfisher_core.planning import inverse_operations
 from woodfisher_core.timing import best_seconds, float64_rate
@@ -32,6 +33,11 @@ class Cost:
     def seconds(self) -> float:
         return self.gradients + self.inverse + self.joint + self.networks
 
+    def __add__(self, other: "Cost") -> "Cost":
+        """One after the other."""
+        mine, its = ((c.gradients, c.inverse, c.joint, c.networks) for c in (self, other))
+        return Cost(*(a + b for a, b in zip(mine, its, strict=True)), max(self.nbytes, other.nbytes))
+
     def times(self, count: int) -> "Cost":
         """The same ``count`` times, one after the other."""
         parts = (count * seconds for seconds in (self.gradients, self.inverse, self.joint, self.networks))
@@ -51,12 +57,25 @@ def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Se
     for one in configs:
         if one.update is Update.JOINT and not workspace.has_curve(one, sparsities):
             joint += _joint_operations(workspace, one, len(sparsities) + 1) / rate
-    if config.stages > 1 and config.uses_data and not workspace.has_curve(config, sparsities):
-        # Each sparsity of a curve goes through stages of its own, and nothing of a later stage is kept.
-        again = (config.stages - 1) * (len(sparsities) + 1)
-        gradients += again * config.num_samples * config.mini_batch * _seconds_a_sample(workspace, config)
-        inverse += again * inverse_operations(config.num_samples, workspace.blocks(config), config.solver) / rate
-        joint += again * _joint_operations(workspace, config, 1) / rate
+    for one in configs:
+        if workspace.has_curve(one, sparsities):
+            continue
+        passes = _passes(workspace, one)
+        if passes:
+            images = config.num_samples * config.mini_batch
+            gradients += (
+                passes
+                * images
+                * _seconds_a_sample(workspace, one)
+                * one.stages
+                * (1 if one.stages == 1 else len(sparsities) + 1)
+            )
+        if one.stages > 1 and one.uses_gradients:
+            # Each sparsity of a curve goes through stages of its own, and nothing of a later stage is kept.
+            again = (one.stages - 1) * (len(sparsities) + 1)
+            gradients += again * one.num_samples * one.mini_batch * _seconds_a_sample(workspace, one)
+            inverse += again * inverse_operations(one.num_samples, workspace.blocks(one), one.solver) / rate
+            joint += again * _joint_operations(workspace, one, 1) / rate
     drawn = sum(not workspace.has_curve(one, sparsities) for one in configs)
     networks = drawn * (len(sparsities) + 1) * _seconds_a_test(workspace, config) if drawn else 0.0
     uses = any(one.uses_gradients for one in configs)
@@ -93,6 +112,12 @@ def predict_points(workspace: Workspace, points: Sequence[PruneConfig]) -> Cost:
         networks += _seconds_a_test(workspace, point) * (1.0 + held_out / len(problem.test))
     largest = max(workspace.memory_need(point).total for point in fishers.values())
     return Cost(gradients, inverse, joint, networks, largest)
+
+
+def _passes(workspace: Workspace, config: PruneConfig) -> float:
+    """Gradient passes over each sample that the method's own statistic takes, beyond the Fisher's rows."""
+    method = get_method(config.method)
+    return method.passes(workspace.problem(config).parameters.num_prunable, config.probes)
 
 
 def _joint_operations(workspace: Workspace, config: PruneConfig, levels: int) -> float:

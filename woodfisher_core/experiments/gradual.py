@@ -53,16 +53,22 @@ def run_gradual(
     config: GradualConfig,
     snapshot: str | Path | None = None,
     progress: Callable[[EpochRecord], None] | None = None,
-) -> GradualResult:
+    folder: str | Path | None = None,
+) -> tuple[GradualConfig, GradualResult]:
     """Runs ``config`` on its network's training set and scores every step on the test set.
 
-    ``snapshot`` and ``progress`` are those of :func:`prune_gradually`.
+    Returns the config with the device and the hashes of weights and data filled in, so that its key names the result.
+    ``snapshot`` and ``progress`` are those of :func:`prune_gradually`; in a ``folder`` the snapshot is named by that key.
     """
     problem = load_problem(config.prune)
-    config = dataclasses.replace(config, prune=config.prune.replace(device=str(problem.device)))
+    found = {"weights_hash": problem.weights_hash, "data_hash": problem.dataset.hash, "device": str(problem.device)}
+    config = dataclasses.replace(config, prune=config.prune.replace(**found))
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        snapshot = Path(folder) / f"{config.key[:16]}.safetensors"
     options = {f.name: getattr(config.prune, f.name) for f in dataclasses.fields(PruneOptions) if f.name not in _OWN}
     model = problem.model.requires_grad_(True)
-    return prune_gradually(
+    return config, prune_gradually(
         model,
         problem.dataset.train.samples(),
         schedule=config.schedule,

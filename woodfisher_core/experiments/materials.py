@@ -124,10 +124,14 @@ class Materials:
         return choose_samples(total, count, config.seed, given_indices(config), config.images, stage)
 
     def _picked(self, config: PruneConfig, count: int, stage: int) -> np.ndarray:
-        """Any ``count`` training samples of a stage: those its gradients are made from, or others of the same order."""
+        """Any ``count`` training samples of a stage, of those its gradients are made from where there are as many."""
         given = given_indices(config)
-        if given is not None and count == len(given):
-            return given
+        if given is not None:
+            if count > len(given):
+                raise InputError(
+                    f"BatchNorm images: expected at most the {len(given):,} sample indices given, got {count:,}. Lower them."
+                )
+            return given[:count]
         return choose_samples(len(self.problem(config).dataset.train), count, config.seed, None, config.images, stage)
 
     def rows(self, config: PruneConfig, watch: Stopwatch, progress: Progress | None = None) -> Tensor:

@@ -11,9 +11,13 @@ from woodfisher_core.methods import Outcome
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One point of accuracy against sparsity: accuracy in percent on the test set, loss in nats."""
+    """One point of accuracy against sparsity: accuracy in percent on the test set, loss in nats.
+
+    ``sparsity`` is what was asked for, in the budget's unit; ``removed`` the fraction of the prunable weights that went.
+    """
 
     sparsity: float
+    removed: float
     accuracy: float
     loss: float
     kept: int

@@ -37,7 +37,7 @@ def layer_table(parameters: PrunableParameters, keep: Tensor) -> pd.DataFrame:
 def curve_table(
     curves: Mapping[str, Sequence[CurvePoint]], num_test: int, labels: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """One row a point: ``method``, ``label``, ``sparsity``, ``accuracy``, ``standard_error`` (points), ``loss``, ``kept``.
+    """A row a point: ``method``, ``label``, ``sparsity`` removed, ``accuracy``, ``standard_error`` (points), ``loss``, ``kept``.
 
     ``labels`` names the curves for people (the methods' own labels by default).
     """
@@ -49,7 +49,7 @@ def curve_table(
                 {
                     "method": name,
                     "label": (labels or {}).get(name) or get_method(name).label,
-                    "sparsity": point.sparsity,
+                    "sparsity": point.removed,
                     "accuracy": point.accuracy,
                     "standard_error": 100.0 * (share * (1.0 - share) / num_test) ** 0.5,
                     "loss": point.loss,

@@ -108,9 +108,9 @@ class Workspace(Materials):
             return (self.outcome(config.replace(sparsity=sparsity), watch) for sparsity in sparsities)
         return self.context(config, watch, progress).run(sparsities)
 
-    def reached(self, config: PruneConfig, sparsities: Sequence[float]) -> list[float]:
-        """Those of ``sparsities`` that the config's method can give on its network."""
-        most = get_method(config.method).reach(self.context(config))
+    def reached(self, config: PruneConfig, sparsities: Sequence[float], watch: Stopwatch | None = None) -> list[float]:
+        """Those of ``sparsities`` that the config's method can give on its network; what that takes is charged to ``watch``."""
+        most = get_method(config.method).reach(self.context(config, watch))
         return [sparsity for sparsity in sparsities if sparsity <= most]
 
     def curve(
@@ -130,7 +130,9 @@ class Workspace(Materials):
             outcomes = self.outcomes(config, reached, progress=progress)
             for sparsity, outcome in zip(reached, outcomes, strict=True):
                 result = self._evaluated(config, outcome, problem.test)
-                points.append(CurvePoint(sparsity, result.accuracy, result.loss, outcome.mask.kept))
+                points.append(
+                    CurvePoint(sparsity, outcome.mask.sparsity, result.accuracy, result.loss, outcome.mask.kept)
+                )
                 if progress:
                     progress("curve", len(points), len(reached))
             return tuple(points)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from woodfisher_core import updates
@@ -12,9 +13,11 @@ from woodfisher_core.curvature import Curvature, InverseCurvature
 from woodfisher_core.errors import InputError
 from woodfisher_core.evaluation import Loss
 from woodfisher_core.fisher import Fisher
+from woodfisher_core.gradients import sampled_labels
 from woodfisher_core.masks import Mask
 from woodfisher_core.options import Budget, Labels, Scope, Update
 from woodfisher_core.parameters import PrunableParameters
+from woodfisher_core.sampling import label_uniforms
 
 
 class Need(str, Enum):
@@ -74,6 +77,20 @@ class Context(Protocol):
         """The num_samples × mini_batch training samples, (inputs, targets) batches on the network's device."""
 
 
+def labelled(context: Context) -> list[tuple[Tensor, Tensor]]:
+    """The context's samples with the labels asked for: their own, or those drawn from the network's predictions."""
+    if context.labels is Labels.TRUE:
+        return context.samples()
+    network, batches, done = context.network(), [], 0
+    uniforms = label_uniforms(context.num_samples * context.mini_batch, context.seed)
+    for inputs, targets in context.samples():
+        with torch.no_grad():
+            outputs = network(inputs)
+        batches.append((inputs, sampled_labels(outputs, uniforms[done:][: len(targets)])))
+        done += len(targets)
+    return batches
+
+
 def empirical(context: Context) -> Fisher:
     """The empirical Fisher from per-sample gradients, in the blocks asked for."""
     return context.fisher()
@@ -124,6 +141,10 @@ def _all(context: Context) -> float:
     return 1.0
 
 
+def _no_passes(num_prunable: int, probes: int | None) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Method:
     """A registered method.
@@ -131,10 +152,10 @@ class Method:
     ``score(context)`` gives its statistic (d,) float64, in ``unit``, and ``meaning`` is what one of its values says;
     ``run(context, sparsities)`` yields one outcome a sparsity, sharing what it can between them, up to ``reach(context)``, the
     largest sparsity it can give. ``curvature`` is the quadratic model behind its inverse and its updates, ``cost`` what the
-    statistic takes (LaTeX), ``updates`` and ``budgets`` those it goes with; ``chooses`` says that it makes its masks itself, so
-    that patterns and Erdős–Rényi layers do not apply, ``largest`` how many weights it takes at most. With ``removes_channels``
-    weights go by whole channels: at least as many as asked for, over all layers at once whatever the scope, and a smaller network
-    is left.
+    statistic takes (LaTeX), ``passes(d, probes)`` how many gradients of each sample that is worth beyond the Fisher's rows,
+    ``updates``, ``scopes`` and ``budgets`` those it goes with; ``chooses`` says that it makes its masks itself, so that patterns
+    and weighting by FLOPs do not apply, ``largest`` how many weights it takes at most. With ``removes_channels`` weights go by
+    whole channels, at least as many as asked for, and a smaller network is left.
     """
 
     name: str
@@ -150,21 +171,26 @@ class Method:
     score: Callable[[Context], Tensor]
     run: Callable[[Context, Sequence[float]], Iterator[Outcome]] = score_mask_update
     reach: Callable[[Context], float] = _all
+    passes: Callable[[int, int | None], float] = _no_passes
     curvature: Callable[[Context], Curvature] = EMPIRICAL
     updates: tuple[Update, ...] = tuple(Update)
     budgets: tuple[Budget, ...] = tuple(Budget)
+    scopes: tuple[Scope, ...] = tuple(Scope)
     chooses: bool = False
     largest: int | None = None
     removes_channels: bool = False
 
     def check(self, update: Update, scope: Scope, budget: Budget, pattern: str | None, flops_power: float) -> None:
         """Raises an InputError where this method cannot do what is asked of it."""
-        for knob, asked, able in (("update", update, self.updates), ("budget", budget, self.budgets)):
+        for knob, asked, able in (
+            ("update", update, self.updates),
+            ("scope", scope, self.scopes),
+            ("budget", budget, self.budgets),
+        ):
             if asked not in able:
                 names = ", ".join(choice.value for choice in able)
                 raise InputError(f"{knob}: {self.name} goes with {names}, got {asked.value!r}.")
-        if self.chooses and (pattern is not None or scope is Scope.ERK or flops_power):
+        if self.chooses and (pattern is not None or flops_power):
             raise InputError(
-                f"{self.name} chooses its weights itself: no pattern, no Erdős–Rényi layers, no weighting by FLOPs. "
-                "Leave these as they are."
+                f"{self.name} chooses its weights itself: no pattern and no weighting by FLOPs. Leave these as they are."
             )

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from woodfisher_core import scores
 from woodfisher_core.hessian import hessian_diagonal
-from woodfisher_core.methods.base import Context, Method, Need
+from woodfisher_core.methods.base import Context, Method, Need, labelled
 from woodfisher_core.options import Update
 
 # Networks up to this many weights have their diagonal computed exactly, one Hessian product a weight; larger ones estimated.
@@ -18,9 +18,16 @@ def score(context: Context) -> Tensor:
     if probes is None and len(context.weights) > EXACT_UP_TO:
         probes = PROBES
     found = hessian_diagonal(
-        context.network(), context.parameters, context.samples(), probes=probes, seed=context.seed, loss=context.loss
+        context.network(), context.parameters, labelled(context), probes=probes, seed=context.seed, loss=context.loss
     )
     return scores.diagonal(context.weights, found.values.to(context.weights.device))
+
+
+def passes(num_prunable: int, probes: int | None) -> float:
+    """One product serves many vectors at once: measured, an exact diagonal is worth d/70 gradients, a probe one."""
+    if probes is None:
+        return num_prunable / 70 if num_prunable <= EXACT_UP_TO else PROBES
+    return probes
 
 
 METHOD = Method(
@@ -37,4 +44,5 @@ METHOD = Method(
     needs=frozenset({Need.SAMPLES}),
     default_update=Update.NONE,
     score=score,
+    passes=passes,
 )

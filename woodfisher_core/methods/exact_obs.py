@@ -3,18 +3,20 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from woodfisher_core import scores
-from woodfisher_core.elimination import damped, eliminate
+from woodfisher_core.elimination import damped, damped_inverse, eliminate
 from woodfisher_core.fisher.dense import DenseCurvature
 from woodfisher_core.hessian import LARGEST, dense_hessian
 from woodfisher_core.masks import Mask, kept_count
-from woodfisher_core.methods.base import Context, Method, Need, Outcome
+from woodfisher_core.methods.base import Context, Method, Need, Outcome, labelled
 from woodfisher_core.options import Budget, Scope, Update
 
 
 def curvature(context: Context) -> DenseCurvature:
     """The Hessian of the mean loss over the samples, in float64."""
-    return DenseCurvature(dense_hessian(context.network(), context.parameters, context.samples(), loss=context.loss))
+    return DenseCurvature(dense_hessian(context.network(), context.parameters, labelled(context), loss=context.loss))
 
 
 def run(context: Context, sparsities: Sequence[float]) -> Iterator[Outcome]:
@@ -22,27 +24,32 @@ def run(context: Context, sparsities: Sequence[float]) -> Iterator[Outcome]:
 
     What is left equals the joint step for all that went, which is why the update is always that one.
     """
-    ranges = [layer.slice for layer in context.parameters.layers] if context.scope is Scope.LAYER else None
-    own = ranges or [slice(0, len(context.weights))]
-    sizes = [len(context.weights[part]) for part in own]
-    # What is gone already costs nothing to remove, so it goes first: no more may stay than is left.
-    left = sizes if context.keep is None else [int(context.keep[part].sum()) for part in own]
+    by_layer = context.scope is Scope.LAYER
+    parts = [layer.slice for layer in context.parameters.layers] if by_layer else [slice(0, len(context.weights))]
+    # What is gone already is no part of the problem any more, and cannot come back.
+    there = torch.ones_like(context.weights, dtype=torch.bool) if context.keep is None else context.keep
+    left = [int(there[part].sum()) for part in parts]
+    ends = torch.tensor(left).cumsum(0).tolist()
+    ranges = [slice(end - count, end) for end, count in zip(ends, left, strict=True)]
 
     def wanted(sparsity: float) -> int | list[int]:
-        counts = [min(kept_count(size, sparsity), most) for size, most in zip(sizes, left, strict=True)]
-        return counts if ranges else counts[0]
+        counts = [
+            min(kept_count(part.stop - part.start, sparsity), most) for part, most in zip(parts, left, strict=True)
+        ]
+        return counts if by_layer else counts[0]
 
-    counts = [wanted(sparsity) for sparsity in sparsities]
+    own = context.curvature().matrix[there][:, there]
     snapshots = eliminate(
-        context.inverse().matrix,
-        context.weights,
-        counts,
-        matrix=damped(context.curvature().matrix, context.damping),
-        ranges=ranges,
+        context.inverse().matrix if context.keep is None else damped_inverse(own, context.damping),
+        context.weights[there],
+        [wanted(sparsity) for sparsity in sparsities],
+        matrix=damped(own, context.damping),
+        ranges=ranges if by_layer else None,
     )
     for found in snapshots:
-        mask = Mask(found.keep, (-math.inf,) * len(sizes), 0)
-        yield Outcome(mask, found.weights.to(context.weights.dtype), context.saliency())
+        keep, weights = torch.zeros_like(there), torch.zeros_like(context.weights)
+        keep[there], weights[there] = found.keep, found.weights.to(weights.dtype)
+        yield Outcome(Mask(keep, (-math.inf,) * len(parts), 0), weights, context.saliency())
 
 
 METHOD = Method(
@@ -60,8 +67,10 @@ METHOD = Method(
     score=lambda context: scores.obs(context.weights, context.inverse_diagonal()),
     run=run,
     curvature=curvature,
+    passes=lambda dim, probes: dim / 20,
     updates=(Update.JOINT,),
     budgets=(Budget.WEIGHTS,),
+    scopes=(Scope.GLOBAL, Scope.LAYER),
     chooses=True,
     largest=LARGEST,
 )

@@ -38,4 +38,5 @@ METHOD = Method(
     default_update=Update.INDEPENDENT,
     score=lambda context: scores.obs(context.weights, context.inverse_diagonal()),
     curvature=curvature,
+    passes=lambda dim, probes: 1.0,
 )

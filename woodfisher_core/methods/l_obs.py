@@ -17,7 +17,7 @@ METHOD = Method(
     name="l-obs",
     label="L-OBS (layer-wise)",
     help="OBS on each layer's own output error; needs no labels and no gradients, and knows nothing of what the loss needs: "
-    "layers are not in one unit, so give each layer a threshold of its own.",
+    "one threshold over all layers compares errors that are not in one unit.",
     equation=r"\rho_{ij}=\dfrac{w_{ij}^2}{2\,[(A+\lambda I)^{-1}]_{jj}},\quad A=\tfrac1N\sum_n a_na_n^\top",
     reference="Dong et al. 2017, eq. 7",
     unit="½ squared output error",
@@ -27,4 +27,5 @@ METHOD = Method(
     default_update=Update.JOINT,
     score=lambda context: scores.obs(context.weights, context.inverse_diagonal()),
     curvature=curvature,
+    passes=lambda dim, probes: 0.5,
 )

@@ -11,7 +11,7 @@ from woodfisher_core.fisher.operator import InverseFisher
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.masks import Mask
 from woodfisher_core.methods.base import Context, Method, Need, Outcome
-from woodfisher_core.options import BLOCK_NETWORK, Budget, Labels, Solver, Update
+from woodfisher_core.options import BLOCK_NETWORK, Budget, Labels, Scope, Solver, Update
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.sampling import label_uniforms
 from woodfisher_core.structured import (
@@ -162,7 +162,9 @@ METHOD = Method(
     run=run,
     reach=reach,
     curvature=curvature,
+    passes=lambda dim, probes: 2.0,
     updates=(Update.NONE, Update.JOINT),
+    scopes=(Scope.GLOBAL,),
     chooses=True,
     removes_channels=True,
 )
