@@ -9,11 +9,13 @@ from app.state import Notes, View
 from woodfisher_core.evaluation import Evaluation, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.problem import Problem
-from woodfisher_core.experiments.results import LossChange
+from woodfisher_core.experiments.report import smaller_network
+from woodfisher_core.experiments.results import LossChange, RunReport
 from woodfisher_core.experiments.tables import HISTOGRAM_DECADES, zero_counts
 from woodfisher_core.memory import gib
 from woodfisher_core.methods import Outcome, get_method
 from woodfisher_core.options import BLOCK_NETWORK, DampingScale, Scope
+from woodfisher_core.structured import EXAMPLES, sizes
 
 # How much accuracy a method may lose and still count as "as good".
 ALLOWED_LOSS = 1.0
@@ -211,6 +213,16 @@ def loss_sentence(change: LossChange) -> str:
             f"The damping's own penalty on the step, {change.damping_penalty:.2g} nats, is no part of the prediction."
         )
     return text.strip()
+
+
+def smaller_sentence(report: RunReport) -> str:
+    """What became of the network where whole channels went."""
+    problem = report.problem
+    found = sizes(problem.model, smaller_network(report), problem.test.inputs[:EXAMPLES])
+    return (
+        f"Whole channels went, so the network itself is smaller: {found.parameters:,} of {found.parameters_before:,} parameters "
+        f"and {found.multiply_adds:,} of {found.multiply_adds_before:,} multiply-adds an image are left."
+    )
 
 
 def class_sentence(classes: pd.DataFrame) -> str:

@@ -11,11 +11,14 @@ from safetensors.torch import load_file
 
 from woodfisher_core import cli
 from woodfisher_core.checkpoints import state_hash
+from woodfisher_core.data import get_dataset
+from woodfisher_core.evaluation import evaluate
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.report import PHASES
 from woodfisher_core.methods import METHODS
 from woodfisher_core.models import MODELS
 from woodfisher_core.prune_options import PruneOptions
+from woodfisher_core.structured import shrunk
 
 SMALL = ("prune", "--model", "digits-cnn", "--num-samples", "60", "--held-out", "50", "--sparsity", "0.7")
 KEYS = {
@@ -24,6 +27,7 @@ KEYS = {
     "sparsity",
     "kept",
     "num_prunable",
+    "smaller",
     "predicted_loss_change",
     "loss_change",
     "seconds",
@@ -172,6 +176,42 @@ def test_output_loads_again(capsys, tmp_path):
     reloaded = run_json(capsys, *SMALL, *again)
     assert reloaded["dense_accuracy"] == reloaded["accuracy"] == result["accuracy"]
     assert reloaded["config"]["weights_hash"] == state_hash({name: tensors[name] for name in names})
+
+
+def test_the_smaller_network_on_disk(capsys, tmp_path):
+    """Where whole channels go: beside the zeros the network without them, which computes the same, and what it saves."""
+    structured = (*SMALL, "--method", "structured", "--sparsity", "0.4", "--damping", "1e-2")
+    result = run_json(capsys, *structured, "--output", str(tmp_path))
+    assert json.loads((tmp_path / "run.json").read_text()) == result
+    model = MODELS["digits-cnn"].build()
+    tensors = load_file(str(tmp_path / "pruned.safetensors"))
+    model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.endswith(".mask")})
+    written = load_file(str(tmp_path / "smaller.safetensors"))
+    weights = [name for name in written if written[name].ndim > 1]
+    assert sum(written[name].numel() for name in weights) == result["kept"]
+    test = get_dataset("digits").load(None).test.samples()
+    small = shrunk(model.eval(), test.inputs[:4])
+    small.load_state_dict(written)
+    assert {name: tuple(p.shape) for name, p in small.state_dict().items()} == {
+        name: tuple(tensor.shape) for name, tensor in written.items()
+    }
+    assert evaluate(small, test.batches(500)).accuracy == result["accuracy"]
+    counts = result["smaller"]
+    assert counts["parameters"] == sum(p.numel() for p in small.parameters())
+    assert counts["parameters_before"] == sum(p.numel() for p in model.parameters())
+    assert 0 < counts["multiply_adds"] < counts["multiply_adds_before"]
+    assert cli.main(list(structured)) == 0
+    text = capsys.readouterr().out
+    assert f"smaller     {counts['parameters']:,} of {counts['parameters_before']:,} parameters" in text
+    assert f"{counts['multiply_adds']:,} of {counts['multiply_adds_before']:,} multiply-adds a sample" in text
+
+
+def test_no_smaller_network_where_single_weights_go(capsys, tmp_path):
+    """Null, no file, not a word."""
+    assert run_json(capsys, *SMALL, "--method", "magnitude", "--output", str(tmp_path))["smaller"] is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pruned.safetensors", "run.json"]
+    assert cli.main([*SMALL, "--method", "magnitude"]) == 0
+    assert "smaller" not in capsys.readouterr().out
 
 
 def test_options_reach_the_config(capsys, tmp_path):

@@ -14,9 +14,10 @@ from app.explain import (
     layer_sentence,
     loss_sentence,
     saliency_sentence,
+    smaller_sentence,
     write_notes,
 )
-from app.shared import workspace
+from app.shared import LOADING, workspace
 from app.showing import show
 from app.state import controls
 from woodfisher_core.data import get_dataset
@@ -39,6 +40,7 @@ def page() -> None:
     require(get_dataset(config.dataset))
     status = st.empty()
     top = st.container(key="headline")
+    status.caption(LOADING)
     rivals = [name for name in view.compared if name != config.method]
     announced = ask_before_long_work(
         space, [without_pattern(c) for c in (config, *map(view.beside, rivals))], CURVE_SPARSITIES
@@ -86,6 +88,9 @@ def page() -> None:
         change = space.loss_change(config)
         changes = tables.loss_table(change)
         show(charts.loss_change(changes), loss_sentence(change), "loss")
+    if get_method(config.method).removes_channels:
+        with top:
+            st.markdown(smaller_sentence(space.report(config)))
     flips = tables.flipped_table(problem.dense, pruned)
     with grid.cell():
         examples(problem, flips)

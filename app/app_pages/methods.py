@@ -7,7 +7,7 @@ from app import charts
 from app.asking import agree, agreed, go_button, say
 from app.data_gate import require
 from app.explain import percent, share, write_notes
-from app.shared import workspace
+from app.shared import LOADING, workspace
 from app.showing import show
 from app.state import View, controls
 from woodfisher_core.data import get_dataset
@@ -57,6 +57,7 @@ def page() -> None:
     config, space = view.config, workspace()
     require(get_dataset(config.dataset))
     status = st.empty()
+    status.caption(LOADING)
     chosen = st.segmented_control(
         "What to compare",
         list(VIEWS),

@@ -15,7 +15,7 @@ from app.explain_plane import (
     slice_sentence,
 )
 from app.filling import Plane, filled
-from app.shared import workspace
+from app.shared import LOADING, workspace
 from app.showing import Place, show
 from app.state import DAMPINGS, controls
 from woodfisher_core.data import get_dataset
@@ -44,6 +44,7 @@ def page() -> None:
     config, space = view.config, workspace()
     require(get_dataset(config.dataset))
     status = st.empty()
+    status.caption(LOADING)
     magnitude = space.evaluation(config.replace(method="magnitude", update=None, update_scale=1.0))
     if line(space, config, magnitude, status):
         write_notes(notes, space, view, space.outcome(config))

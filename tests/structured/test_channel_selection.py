@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.options import Budget
-from woodfisher_core.structured import Per, find_channels, select_groups
+from woodfisher_core.structured import Per, find_channels, reachable, select_groups
 from woodfisher_core.structured.removal import without_channels
 
 KINDS = ("mlp", "residual", "flat", "concat", "gated", "separable", "grouped", "signal")
@@ -138,6 +138,67 @@ def test_a_share_that_is_met_exactly():
             gone[channels.groups[number].members] = True
         share = int((gone & channels.countable).sum()) / total
         assert len(select_groups(channels, saliency, [share])[0].order) == length
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+def test_reachable_is_the_most_that_can_be_asked_for(kind, budget):
+    """That share is given, and leaves one channel of each set; any more is refused with it."""
+    _, channels, saliency = case(kind)
+    most = reachable(channels, saliency, budget=budget)
+    (selection,) = select_groups(channels, saliency, [most], budget=budget)
+    assert selection.share == most
+    assert len(selection.order) == len(channels.groups) - len(channels.widths)
+    with pytest.raises(InputError, match=f"reaches at most {most:.4f}"):
+        select_groups(channels, saliency, [most + 1e-6], budget=budget)
+
+
+@pytest.mark.parametrize("per", list(Per), ids=str)
+def test_what_is_gone_goes_first(per):
+    """Channels without a weight left, however salient, at every sparsity; their weights count as freed from the start."""
+    _, channels, saliency = case("flat")
+    saliency[2], saliency[7] = 1e6, 1e6
+    allowed = torch.ones(len(channels.uses), dtype=torch.bool)
+    for number in (2, 7):
+        allowed[channels.groups[number].members] = False
+    allowed |= ~channels.countable  # biases of what is gone may still be there
+    for budget in BUDGETS:
+        price = channels.countable.long() if budget is Budget.WEIGHTS else channels.uses
+        gone = int(price[~allowed].sum()) / int(price.sum())
+        most = reachable(channels, saliency, per=per, budget=budget, allowed=allowed)
+        idle, met, more, last = select_groups(
+            channels, saliency, [0.0, gone, gone + 1e-3, most], per=per, budget=budget, allowed=allowed
+        )
+        assert idle.order == met.order == (2, 7)
+        assert idle.share == gone
+        assert not idle.keep[channels.groups[2].members].any()
+        assert more.order[:2] == (2, 7)
+        assert len(more.order) == 3
+        assert more.share > gone
+        assert len(last.order) == 8
+        assert last.share == most == reachable(channels, saliency, per=per, budget=budget)
+
+
+def test_a_price_counts_only_the_weights_that_are_left():
+    """Units of fc1 that cost the same: the one with most weights left is the cheapest for each, though it comes last."""
+    _, channels, saliency = case("flat")
+    saliency[:4], saliency[4:] = 1e3, 1.0
+    allowed = torch.ones(len(channels.uses), dtype=torch.bool)
+    for number in range(4, 9):
+        members = channels.groups[number].members
+        allowed[members[channels.countable[members]][: 9 - number]] = False
+    (selection,) = select_groups(channels, saliency, [0.3], allowed=allowed)
+    assert selection.order == (9, 8, 7, 6, 5)[: len(selection.order)]
+    assert len(selection.order) >= 2
+
+
+def test_a_set_of_which_nothing_is_left_keeps_one():
+    """Its last channel stays in the network, as the shape must."""
+    _, channels, saliency = case("flat")
+    allowed = ~channels.countable
+    (selection,) = select_groups(channels, saliency, [0.5], allowed=allowed)
+    assert len(selection.order) == 8
+    assert selection.share == 1.0
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, float("nan"), "0.5"])

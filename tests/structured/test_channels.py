@@ -74,6 +74,42 @@ def test_residual_groups_are_those_written_by_hand():
     assert found(model, inputs("residual", 2)) == wanted
 
 
+def test_readers_are_the_input_slices():
+    """Of a residual set: the block's first layer and the head, not the filters that make the channel."""
+    model = build("residual")
+    every = slice(None)
+    channels = find_channels(model, inputs("residual", 2))
+    readers = {(group.name, group.index): group.readers.tolist() for group in channels.groups}
+    wanted = {("conv1", i): marked(model, conv2__weight=[(every, i)], fc__weight=[(every, i)]) for i in range(3)}
+    wanted |= {("conv2", j): marked(model, conv3__weight=[(every, j)]) for j in range(4)}
+    assert readers == wanted
+    for group in channels.groups:
+        assert set(group.readers.tolist()) < set(group.members.tolist())
+
+
+@pytest.mark.parametrize("kind", ["concat", "gated", "separable", "grouped", "flat"])
+def test_only_readers_carry_a_channel_on(kind):
+    """Outputs take no notice of a channel's filter, bias and scale once its readers are zero, but do before."""
+    model = build(kind)
+    x = inputs(kind, 8)
+    channels = find_channels(model, x)
+    theta = channels.parameters.flatten(model.state_dict())
+
+    def outputs(values: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return channels.parameters.placed_in(model, values)(x)
+
+    for group in channels.groups:
+        cut = theta.clone()
+        cut[group.readers] = 0.0
+        noisy, rest = cut.clone(), group.members[~torch.isin(group.members, group.readers)]
+        noisy[rest] += 1.0
+        assert torch.allclose(outputs(noisy), outputs(cut), rtol=0, atol=1e-6)
+        louder = theta.clone()
+        louder[rest] += 1.0
+        assert not torch.allclose(outputs(louder), outputs(theta), rtol=0, atol=1e-6)
+
+
 def test_flatten_gives_a_channel_several_columns():
     model = build("flat")
     groups = found(model, inputs("flat", 2))
