@@ -11,12 +11,11 @@ from oracle import norm_error
 from woodfisher_core.errors import InputError
 from woodfisher_core.masks import Mask
 from woodfisher_core.methods import METHODS, Outcome
-from woodfisher_core.options import Scope, Update
+from woodfisher_core.options import Update
 from woodfisher_core.prune_options import PruneOptions
 from woodfisher_core.pruning import prune
 from woodfisher_core.staged import Start, run_stages
 
-ERK = Scope.ERK
 KINDS = ("mlp", "conv", "tied")
 N = 20
 # 0.8 (1 − (1 − i/3)³) and 0.8 i/3, worked out by hand.
@@ -93,7 +92,7 @@ def test_a_short_loader_begins_again():
     assert norm_error(staged.weights, last.weights) <= 1e-6
 
 
-SCOPED = [(name, scope) for name, method in METHODS.items() for scope in Scope if not (method.chooses and scope is ERK)]
+SCOPED = [(name, scope) for name, method in METHODS.items() for scope in method.scopes]
 
 
 @pytest.mark.parametrize(("method", "scope"), SCOPED, ids=lambda value: str(value))

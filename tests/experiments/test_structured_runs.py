@@ -188,7 +188,9 @@ def test_nothing_kept_is_taken_for_another_setting(space):
     changes = ({"damping": 1.0}, {}, {"damping": 1.0, "update": "none"}, {"damping_scale": "relative", "damping": 1.0})
     for change in changes:
         config = CONFIG.replace(**change)
-        assert torch.equal(space.outcome(config).weights, Workspace().outcome(config).weights)
+        found, fresh = space.outcome(config), Workspace().outcome(config)
+        assert torch.equal(found.weights, fresh.weights)
+        assert torch.equal(found.saliency, fresh.saliency)
     assert space.damping(CONFIG.replace(damping_scale="relative", damping=2.0)) == pytest.approx(
         2.0 * float(space.context(CONFIG).curvature().rows.double().square().mean()), rel=1e-5
     )

@@ -182,6 +182,12 @@ def test_earlier_zeros_count_and_stay():
         own = place[group.members[allowed[group.members]]]
         value = 0.5 * theta[allowed][own] @ torch.linalg.inv(inverse[own][:, own]) @ theta[allowed][own]
         prices.append(float(value) / int((channels.countable & allowed)[group.members].sum()))
+    each = [
+        min((price for price, group in zip(prices, channels.groups, strict=True) if at in group.members), default=0.0)
+        for at in (channels.countable & allowed).nonzero()
+    ]
+    wanted = torch.tensor(each, dtype=torch.float64)
+    assert norm_error(result.saliency[keep][wanted > 0], wanted[wanted > 0]) <= 1e-9
     left, gone = dict(channels.widths), torch.zeros_like(allowed)
     for number in sorted(range(len(prices)), key=prices.__getitem__):
         group = channels.groups[number]

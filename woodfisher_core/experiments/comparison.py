@@ -83,16 +83,17 @@ def _curve(space: Workspace, one: Series, sparsities: Sequence[float], seed: int
     config = one.config.replace(seed=seed)
     problem = space.problem(config)
     watch = Stopwatch(problem.device)
-    found: list[tuple[float, float]] = []
+    found: dict[float, tuple[float, float]] = {}
     try:
-        for outcome in space.outcomes(config, space.reached(config, sparsities, watch), watch):
+        reached = space.reached(config, sparsities, watch)
+        for sparsity, outcome in zip(reached, space.outcomes(config, reached, watch), strict=True):
             result = problem.evaluate(outcome.weights, problem.test, outcome.tensors)
-            found.append((result.accuracy, result.loss))
+            found[sparsity] = (result.accuracy, result.loss)
     except NumericalError:
-        found = []
-    found += [(np.nan, np.nan)] * (len(sparsities) - len(found))
+        found = {}
     seconds = sum(watch.seconds.values()) / len(sparsities)
-    for sparsity, (accuracy, loss) in zip(sparsities, found, strict=True):
+    for sparsity in sparsities:
+        accuracy, loss = found.get(sparsity, (np.nan, np.nan))
         yield {
             "label": one.label,
             "seed": seed,

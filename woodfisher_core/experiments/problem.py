@@ -95,7 +95,10 @@ def _repair_batchnorm(model: nn.Module, dataset: DataSet, config: PruneConfig) -
 
 
 def _check_batchnorm(model: nn.Module, dataset: DataSet, source: str) -> tuple[str, ...]:
-    """Names of the BatchNorm layers whose statistics do not fit the training images, after a warning that says so."""
+    """Names of the BatchNorm layers whose statistics do not fit the training images, after a warning that says so.
+
+    It looks at images whatever the config's ``images`` says: nothing is learnt from them.
+    """
     device = next(model.parameters()).device
     chosen = sample_order(len(dataset.train), 0)[:CHECKED_IMAGES]
     found = mismatch(model, dataset.train.samples(chosen).to(device).batches(CHECKED_IMAGES // 2))

@@ -81,7 +81,7 @@ def _unread(model: nn.Module, channels: Channels, groups: Iterable[ChannelGroup]
     while more:
         more = False
         for group in list(waiting):
-            if left[group.name] > 1 and len(group.readers) and not used[group.readers].any():
+            if left[group.name] > 1 and not used[group.readers].any():
                 used[group.members] = False
                 left[group.name] -= 1
                 waiting.remove(group)
