@@ -41,6 +41,8 @@ def page() -> None:
     status = st.empty()
     top = st.container(key="headline")
     status.caption(LOADING)
+    space.problem(config)
+    status.empty()
     rivals = [name for name in view.compared if name != config.method]
     announced = ask_before_long_work(
         space, [without_pattern(c) for c in (config, *map(view.beside, rivals))], CURVE_SPARSITIES

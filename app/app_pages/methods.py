@@ -58,6 +58,8 @@ def page() -> None:
     require(get_dataset(config.dataset))
     status = st.empty()
     status.caption(LOADING)
+    space.problem(config)
+    status.empty()
     chosen = st.segmented_control(
         "What to compare",
         list(VIEWS),

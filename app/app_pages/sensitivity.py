@@ -45,6 +45,8 @@ def page() -> None:
     require(get_dataset(config.dataset))
     status = st.empty()
     status.caption(LOADING)
+    space.problem(config)
+    status.empty()
     magnitude = space.evaluation(config.replace(method="magnitude", update=None, update_scale=1.0))
     if line(space, config, magnitude, status):
         write_notes(notes, space, view, space.outcome(config))

@@ -24,10 +24,10 @@ def score(context: Context) -> Tensor:
 
 
 def passes(num_prunable: int, probes: int | None) -> float:
-    """One product serves many vectors at once: measured, an exact diagonal is worth d/70 gradients, a probe one."""
-    if probes is None:
-        return num_prunable / 70 if num_prunable <= EXACT_UP_TO else PROBES
-    return probes
+    """One product serves many vectors at once: measured, an exact diagonal is worth d/70 gradients, five probes one."""
+    if probes is None and num_prunable <= EXACT_UP_TO:
+        return num_prunable / 70
+    return (probes or PROBES) / 5
 
 
 METHOD = Method(
