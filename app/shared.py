@@ -5,8 +5,6 @@ import streamlit as st
 from woodfisher_core.experiments import Workspace
 
 CACHE_BYTES = 2 << 30
-# Said before anything else: a network of real size takes a while to be measured on its test set.
-LOADING = "Loading the network and its data, and measuring its dense accuracy …"
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)

@@ -55,3 +55,14 @@ def relative(got: Tensor, wanted: Tensor) -> float:
 def norm_error(got: Tensor, wanted: Tensor) -> float:
     """‖got − wanted‖ / ‖wanted‖."""
     return float(torch.linalg.norm(got - wanted) / torch.linalg.norm(wanted).clamp_min(1e-300))
+
+
+def follows(keep: Tensor, pattern, layer) -> bool:
+    """Whether at most N of every M consecutive inputs of each output stay, at every kernel position, counted one by one."""
+    weight = keep.reshape(layer.shape[0], layer.shape[1], -1)
+    return all(
+        int(weight[out, start : start + pattern.of, place].sum()) <= pattern.stays
+        for out in range(weight.shape[0])
+        for place in range(weight.shape[2])
+        for start in range(0, weight.shape[1], pattern.of)
+    )

@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 from cases import batch, network
+from oracle import follows
 from torch import Tensor, nn
 
 from woodfisher_core.errors import InputError, NumericalError
-from woodfisher_core.masks import Pattern, follows, select
+from woodfisher_core.masks import Pattern, select
 from woodfisher_core.options import Scope
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.prune_options import PruneOptions

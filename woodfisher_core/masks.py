@@ -10,7 +10,7 @@ from torch import Tensor
 
 from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.options import Scope
-from woodfisher_core.parameters import Layer, PrunableParameters
+from woodfisher_core.parameters import PrunableParameters
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,3 @@ def _patterned(saliency: Tensor, pattern: Pattern, parameters: PrunableParameter
 def _inputs_last(weight: Tensor) -> Tensor:
     """(out, in, …) with the input dimension swapped with the last; its own inverse."""
     return weight.transpose(1, -1)
-
-
-def follows(keep: Tensor, pattern: Pattern, layer: Layer) -> bool:
-    """Whether at most N of every M consecutive inputs of ``layer`` stay; ``keep`` is its part of a mask, in any shape."""
-    grouped = _inputs_last(keep.view(layer.shape)).unflatten(-1, (-1, pattern.of))
-    return bool((grouped.sum(-1) <= pattern.stays).all())

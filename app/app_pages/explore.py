@@ -6,7 +6,6 @@ import streamlit as st
 
 from app import charts
 from app.asking import ask_before_long_work
-from app.data_gate import require
 from app.explain import (
     class_sentence,
     curve_sentence,
@@ -17,10 +16,9 @@ from app.explain import (
     smaller_sentence,
     write_notes,
 )
-from app.shared import LOADING, workspace
+from app.opening import opened
+from app.shared import workspace
 from app.showing import show
-from app.state import controls
-from woodfisher_core.data import get_dataset
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, tables
 from woodfisher_core.methods import get_method
@@ -30,19 +28,13 @@ SHOWN_EXAMPLES = 12
 
 
 def page() -> None:
-    st.title("What does this setting do?")
-    st.markdown(
+    view, notes, space, status = opened(
+        "What does this setting do?",
         "Pruning sets most of a trained network's weights to zero. **Which** weights go, and **how the others move** to make "
-        "up for it, decides what is left. Every control on the left changes something here; each explains itself."
+        "up for it, decides what is left. Every control on the left changes something here; each explains itself.",
     )
-    view, notes = controls()
-    config, space = view.config, workspace()
-    require(get_dataset(config.dataset))
-    status = st.empty()
+    config = view.config
     top = st.container(key="headline")
-    status.caption(LOADING)
-    space.problem(config)
-    status.empty()
     rivals = [name for name in view.compared if name != config.method]
     announced = ask_before_long_work(
         space, [without_pattern(c) for c in (config, *map(view.beside, rivals))], CURVE_SPARSITIES

@@ -5,12 +5,10 @@ import streamlit as st
 
 from app import charts
 from app.asking import agree, agreed, go_button, say
-from app.data_gate import require
 from app.explain import percent, share, write_notes
-from app.shared import LOADING, workspace
+from app.opening import opened
 from app.showing import show
-from app.state import View, controls
-from woodfisher_core.data import get_dataset
+from app.state import View
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
 from woodfisher_core.experiments.comparison import (
@@ -48,18 +46,13 @@ VIEWS = {
 
 
 def page() -> None:
-    st.title("Which method keeps most?")
-    st.markdown(
+    view, notes, space, status = opened(
+        "Which method keeps most?",
         "One network, one setting, many methods. Lines are means over seeds, bands twice their standard error: where bands "
-        "overlap, the difference may be luck."
+        "overlap, the difference may be luck.",
+        only="woodfisher",
     )
-    view, notes = controls(only="woodfisher")
-    config, space = view.config, workspace()
-    require(get_dataset(config.dataset))
-    status = st.empty()
-    status.caption(LOADING)
-    space.problem(config)
-    status.empty()
+    config = view.config
     chosen = st.segmented_control(
         "What to compare",
         list(VIEWS),

@@ -5,7 +5,6 @@ import streamlit as st
 
 from app import charts
 from app.asking import agree, agreed, go_button, say
-from app.data_gate import require
 from app.explain import write_notes
 from app.explain_plane import (
     fixed_sentence,
@@ -15,10 +14,9 @@ from app.explain_plane import (
     slice_sentence,
 )
 from app.filling import Plane, filled
-from app.shared import LOADING, workspace
+from app.opening import opened
 from app.showing import Place, show
-from app.state import DAMPINGS, controls
-from woodfisher_core.data import get_dataset
+from app.state import DAMPINGS
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
@@ -34,19 +32,14 @@ PLANE_DAMPINGS = {scale: tuple(float(d) for d in given[2::2]) for scale, given i
 
 
 def page() -> None:
-    st.title("How much do the Fisher's settings matter?")
-    st.markdown(
+    view, notes, space, status = opened(
+        "How much do the Fisher's settings matter?",
         "WoodFisher has knobs nobody can set by theory: how many images its Fisher is estimated from, how much damping is added "
         "to it, which weights may interact. Every cell below is a pruned network, at the sparsity and with the update chosen on "
-        "the left."
+        "the left.",
+        only="woodfisher",
     )
-    view, notes = controls(only="woodfisher")
-    config, space = view.config, workspace()
-    require(get_dataset(config.dataset))
-    status = st.empty()
-    status.caption(LOADING)
-    space.problem(config)
-    status.empty()
+    config = view.config
     magnitude = space.evaluation(config.replace(method="magnitude", update=None, update_scale=1.0))
     if line(space, config, magnitude, status):
         write_notes(notes, space, view, space.outcome(config))

@@ -6,10 +6,11 @@ from functools import cache
 import pytest
 import torch
 from cases import batch, network, takes
+from oracle import follows
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.flops import positions
-from woodfisher_core.masks import Pattern, erk_densities, follows, kept_count
+from woodfisher_core.masks import Pattern, erk_densities, kept_count
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import Budget, Scope, Update
 from woodfisher_core.parameters import PrunableParameters
