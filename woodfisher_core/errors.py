@@ -1,4 +1,4 @@
-"""What can go wrong, in three kinds: every message says what was expected, what came, and which knob to turn."""
+"""What can go wrong, in four kinds: every message says what was expected, what came, and which knob to turn."""
 
 
 class WoodFisherError(Exception):
@@ -15,3 +15,7 @@ class MemoryBudgetError(WoodFisherError, MemoryError):
 
 class NumericalError(WoodFisherError, ArithmeticError):
     """A factorisation or an update failed numerically; the method never continues as another one."""
+
+
+class StoreError(WoodFisherError):
+    """The run store cannot be read or written; what it held before is untouched."""

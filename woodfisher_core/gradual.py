@@ -32,7 +32,6 @@ from woodfisher_core.sampling import choose_samples, sample_order
 from woodfisher_core.schedules import GradualSchedule
 from woodfisher_core.snapshots import plain
 
-EVALUATION_BATCH = 1000
 GRADIENT_BATCH = 256
 
 
@@ -216,10 +215,8 @@ def _scoring(
 
     def score() -> Score:
         network.eval()
-        if samples is not None:
-            found = evaluation.evaluate(network, samples.batches(EVALUATION_BATCH), loss=loss)
-        else:
-            found = evaluate(network)
+        own = samples is None
+        found = evaluate(network) if own else evaluation.evaluate(network, samples.for_evaluation(), loss=loss)
         return Score(float(found.accuracy), float(found.loss))
 
     return score

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from statistics import mean, stdev
 
 from woodfisher_core.benchmarks.flags import add_network, check_seeds, config_of
-from woodfisher_core.benchmarks.timing import machine
+from woodfisher_core.environment import machine
 from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
 from woodfisher_core.fine_tuning import FineTuning
 from woodfisher_core.schedules import GradualSchedule

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from woodfisher_core.benchmarks.flags import add_network, check_seeds, config_of
-from woodfisher_core.benchmarks.timing import machine
+from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import Workspace
 from woodfisher_core.experiments.comparison import Series, chosen, limited_data, summary

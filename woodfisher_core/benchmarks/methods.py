@@ -8,7 +8,7 @@ import pandas as pd
 
 from woodfisher_core.benchmarks import published
 from woodfisher_core.benchmarks.flags import add_network, check_seeds, config_of
-from woodfisher_core.benchmarks.timing import machine
+from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.comparison import DAMPINGS, Series, chosen, curves, summary, usable_methods

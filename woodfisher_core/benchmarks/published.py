@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 
-from woodfisher_core.benchmarks.timing import machine
+from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace
 

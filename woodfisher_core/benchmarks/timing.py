@@ -1,8 +1,6 @@
 """Fair timing: contestants take turns (A B A B …) in one process, so that what slows the machine slows them alike."""
 
 import gc
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,8 +8,6 @@ from statistics import median
 
 import psutil
 import torch
-
-from woodfisher_core.devices import resolve_device
 
 Contestant = Callable[[], object]
 
@@ -88,28 +84,3 @@ class OtherLoad:
         kinds = ("user", "nice", "system", "irq", "softirq", "steal")
         busy = sum(getattr(everyone, kind, 0.0) for kind in kinds)
         return time.perf_counter(), busy, own.user + own.system
-
-
-def machine(device: str | torch.device) -> dict[str, object]:
-    """Where the numbers were taken."""
-    where = resolve_device(device)
-    return {
-        "cpu": _cpu_name(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

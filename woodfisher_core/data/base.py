@@ -13,6 +13,9 @@ from torch import Tensor
 from woodfisher_core.errors import InputError
 
 ENVIRONMENT_VARIABLE = "WOODFISHER_DATA"
+# Inputs evaluated at once: 1,337 of MNIST's images, 341 of CIFAR's. Larger batches leave the processor's cache and take fresh
+# memory from the system for every layer: 2,048 images of CIFAR through ResNet-20 take 1.4 s so, 3.6 s at once (two threads).
+EVALUATION_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Samples:
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Consecutive (inputs, targets) of ``size`` samples; the last may be shorter."""
         yield from zip(self.inputs.split(size), self.targets.split(size), strict=True)
+
+    def for_evaluation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of them in batches of a size that forward passes are fast at."""
+        return self.batches(max(1, EVALUATION_BYTES // max(1, self.inputs[:1].nbytes)))
 
     def first(self, count: int) -> "Samples":
         """The first ``count`` of them."""

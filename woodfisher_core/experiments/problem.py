@@ -17,8 +17,6 @@ from woodfisher_core.models import get_model
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.sampling import choose_samples, sample_order
 
-# Bytes of inputs evaluated at once: all of MNIST's test set (31 MB), a part of larger images.
-EVALUATION_BYTES = 1 << 25
 # Training images that tell whether a checkpoint's BatchNorm statistics fit.
 CHECKED_IMAGES = 256
 # Images a batch while statistics are estimated anew: as in training, or all of fewer.
@@ -48,7 +46,7 @@ class Problem:
         """Result on ``samples`` with the flat ``weights`` (None: the dense ones) and other ``tensors`` by name in place."""
         overrides = {} if weights is None else self.parameters.unflatten(weights.to(self.device))
         overrides = {**overrides, **(tensors or {})}
-        return evaluate(self.model, samples.batches(_batch_size(samples)), overrides)
+        return evaluate(self.model, samples.for_evaluation(), overrides)
 
     def train_samples(self, indices) -> Samples:
         """Training samples on the network's device."""
@@ -79,7 +77,7 @@ def load_problem(config: PruneConfig) -> Problem:
     broken = () if config.weights == SHIPPED else _check_batchnorm(model, dataset, str(path))
     parameters = PrunableParameters.from_model(model, config.exclude)
     test = dataset.test.samples().to(device)
-    dense = evaluate(model, test.batches(_batch_size(test)))
+    dense = evaluate(model, test.for_evaluation())
     weights = parameters.flatten(model.state_dict()).to(compute_device(device))
     return Problem(model, parameters, weights, state_hash(model.state_dict()), dataset, test, dense, device, broken)
 
@@ -115,7 +113,3 @@ def _check_batchnorm(model: nn.Module, dataset: DataSet, source: str) -> tuple[s
             stacklevel=2,
         )
     return tuple(layer.layer for layer in found)
-
-
-def _batch_size(samples: Samples) -> int:
-    return max(1, EVALUATION_BYTES // max(1, samples.inputs[:1].nbytes))

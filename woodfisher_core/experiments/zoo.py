@@ -39,7 +39,7 @@ def train_and_save(
     data_spec = get_dataset(spec.check_dataset(dataset or spec.dataset))
     data = data_spec.load(find_root(data_spec, data_dir))
     model = train(spec.build, data.train.samples(), recipe, progress=progress, report=report, snapshot=snapshot)
-    result = evaluate(model, data.test.samples().batches(2000))
+    result = evaluate(model, data.test.samples().for_evaluation())
     state = model.state_dict()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,106 @@
+"""The tables of a run store. A change here raises VERSION and comes with a migration from the version before."""
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+VERSION = 1
+# "WdFi": tells our SQLite files from any other application's (PRAGMA application_id).
+APPLICATION_ID = 0x57644669
+
+metadata = MetaData()
+
+# One row: the version of the schema.
+about = Table("woodfisher_store", metadata, Column("version", Integer, nullable=False))
+
+# What a result depends on, by the hash of it.
+configs = Table(
+    "configs",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("config", JSON, nullable=False),
+)
+
+environments = Table(
+    "environments",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("environment", JSON, nullable=False),
+)
+
+# One run a config. Times are seconds since 1970, UTC; the columns after them are copies of what lists are filtered by.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", ForeignKey("configs.key"), nullable=False, unique=True),
+    Column("status", String(16), nullable=False),
+    Column("error", Text),
+    Column("origin", String(64), nullable=False, default=""),
+    Column("created", Float, nullable=False),
+    Column("seconds", Float),
+    Column("environment", ForeignKey("environments.key")),
+    Column("deleted", Float),
+    Column("model", String(64), nullable=False),
+    Column("dataset", String(64), nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("sparsity", Float),
+    Column("accuracy", Float),
+    Column("dense_accuracy", Float),
+    Column("loss", Float),
+)
+Index("runs_by_time", runs.c.created)
+Index("runs_by_method", runs.c.model, runs.c.method)
+
+# Numbers of a run by name, along its steps: points of a curve, stages, epochs. NaN is NULL.
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("run", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("sparsity", Float),
+    Column("value", Float),
+)
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("run", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("layer", Text, nullable=False),
+    Column("shape", Text, nullable=False),
+    Column("kept", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+)
+
+timings = Table(
+    "timings",
+    metadata,
+    Column("run", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("phase", String(32), primary_key=True),
+    Column("seconds", Float, nullable=False),
+)
+
+# Files of a run; their bytes lie in the folder of artefacts, named by their hash.
+artefacts = Table(
+    "artefacts",
+    metadata,
+    Column("run", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("bytes", Integer, nullable=False),
+)
+
+# What belongs to a run alone, and goes with it.
+OF_A_RUN = (metrics, layers, timings, artefacts)
