@@ -14,8 +14,8 @@ from woodfisher_core.benchmarks.images import SeededImages, seeded, settle
 from woodfisher_core.benchmarks.operations import diagonal_operations, gradient_operations
 from woodfisher_core.benchmarks.peak import PeakDisk, PeakMemory
 from woodfisher_core.benchmarks.timing import gemm_rate
-from woodfisher_core.environment import machine
 from woodfisher_core.devices import resolve_device
+from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.fisher import Blocks
 from woodfisher_core.memory import gib

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from woodfisher_core.benchmarks.bench import Bench
 from woodfisher_core.benchmarks.cases import CASES, LARGE
 from woodfisher_core.benchmarks.timing import GemmRate, OtherLoad, gemm_rate
-from woodfisher_core.environment import machine
 from woodfisher_core.devices import resolve_device
+from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import Workspace
 from woodfisher_core.experiments.config import SHIPPED

@@ -33,7 +33,8 @@ class RunRecord:
     ``config`` is plain JSON and ``key`` its hash, ``kind`` says which class reads it; ``headline`` holds the numbers lists are
     filtered by (``sparsity``, ``accuracy``, ``dense_accuracy``, ``loss``) and ``about`` their ``model``, ``dataset``, ``method``.
     ``layers`` are rows of ``layer``, ``shape``, ``kept``, ``total``; ``seconds`` are by phase; ``artefacts`` name files already
-    in the store's folder: ``sha256`` and ``bytes`` by name. ``origin`` says where the run was asked for.
+    in the store's folder: ``sha256`` and ``bytes`` by name. ``origin`` says where the run was asked for,
+    ``label`` is what its user calls it.
     """
 
     kind: str
@@ -49,3 +50,4 @@ class RunRecord:
     artefacts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     environment: Mapping[str, object] = field(default_factory=dict)
     origin: str = ""
+    label: str = ""

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -13,7 +14,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION = 1
+VERSION = 2
 # "WdFi": tells our SQLite files from any other application's (PRAGMA application_id).
 APPLICATION_ID = 0x57644669
 
@@ -47,6 +48,7 @@ runs = Table(
     Column("status", String(16), nullable=False),
     Column("error", Text),
     Column("origin", String(64), nullable=False, default=""),
+    Column("label", Text, nullable=False, default="", server_default=""),
     Column("created", Float, nullable=False),
     Column("seconds", Float),
     Column("environment", ForeignKey("environments.key")),
@@ -102,5 +104,55 @@ artefacts = Table(
     Column("bytes", Integer, nullable=False),
 )
 
+# Long work that was asked for, once a request; ``total`` of its parts are known, ``done`` of them are done. ``owner`` is the
+# process that runs it, ``heartbeat`` its last sign of life.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(64), nullable=False, unique=True),
+    Column("kind", String(32), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("origin", String(64), nullable=False, default=""),
+    Column("status", String(16), nullable=False),
+    Column("created", Float, nullable=False),
+    Column("started", Float),
+    Column("finished", Float),
+    Column("owner", String(200)),
+    Column("heartbeat", Float),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("cancel", Boolean, nullable=False, default=False),
+    Column("done", Integer, nullable=False, default=0),
+    Column("total", Integer, nullable=False, default=0),
+    Column("message", Text, nullable=False, default=""),
+    Column("error", Text),
+)
+Index("jobs_by_status", jobs.c.status, jobs.c.created)
+
+# What a job has finished so far, in its own numbering: a sweep's points, a plane's cells, a schedule's epochs. ``key`` names
+# the run where the part is one.
+parts = Table(
+    "parts",
+    metadata,
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(64)),
+    Column("value", JSON, nullable=False),
+    Column("error", Text),
+    Column("created", Float, nullable=False),
+)
+
+# Who is computing what right now, so that nobody else begins it too.
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("owner", String(200), nullable=False),
+    Column("heartbeat", Float, nullable=False),
+)
+
+# Tables that version 2 added.
+NEW_IN_2 = (jobs, parts, claims)
 # What belongs to a run alone, and goes with it.
 OF_A_RUN = (metrics, layers, timings, artefacts)

@@ -117,14 +117,14 @@ class Store:
     def runs(self, *, deleted: bool = False, configurations: bool = True) -> pd.DataFrame:
         """One row a run, the newest first: its own columns and, with ``configurations``, every field of its config.
 
-        ``id``, ``key``, ``kind``, ``status``, ``error``, ``origin``, ``created`` (UTC), ``seconds``, ``model``, ``dataset``,
-        ``method``, ``sparsity``, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with the same name as one of
+        ``id``, ``key``, ``kind``, ``status``, ``error``, ``origin``, ``label``, ``created`` (UTC), ``seconds``, ``model``,
+        ``dataset``, ``method``, ``sparsity``, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with the same name as one of
         these is left out. ``deleted`` lists the deleted runs instead.
         """
         state = runs.c.deleted.is_not(None) if deleted else runs.c.deleted.is_(None)
         columns = [
-            *(runs.c.id, runs.c.key, configs.c.kind, runs.c.status, runs.c.error, runs.c.origin, runs.c.created),
-            *(runs.c.seconds, *(runs.c[name] for name in (*ABOUT, *HEADLINE))),
+            *(runs.c.id, runs.c.key, configs.c.kind, runs.c.status, runs.c.error, runs.c.origin, runs.c.label),
+            *(runs.c.created, runs.c.seconds, *(runs.c[name] for name in (*ABOUT, *HEADLINE))),
         ]
         chosen = sa.select(*columns, configs.c.config) if configurations else sa.select(*columns)
         query = chosen.select_from(runs.join(configs)).where(state).order_by(runs.c.id.desc())
@@ -157,6 +157,11 @@ class Store:
     def restore(self, numbers: Sequence[int]) -> None:
         """Undoes :meth:`delete`."""
         self._mark(numbers, None)
+
+    def rename(self, number: int, label: str) -> None:
+        """Gives a run the name its user wants to see."""
+        with self.writing() as connection:
+            connection.execute(runs.update().where(runs.c.id == number).values(label=label))
 
     def purge(self) -> int:
         """Removes deleted runs for good; returns how many. Configs stay where anything still names them."""
@@ -203,6 +208,7 @@ def insert_run(connection: Connection, record: RunRecord) -> int:
             status=record.status.value,
             error=record.error,
             origin=record.origin,
+            label=record.label,
             created=time.time(),
             seconds=sum(record.seconds.values()),
             environment=environment,
@@ -273,6 +279,7 @@ def _record(row: RowMapping, own: Mapping[str, Sequence[RowMapping]]) -> RunReco
         artefacts={r["name"]: {"sha256": r["sha256"], "bytes": r["bytes"]} for r in own["artefacts"]},
         environment=row["machine"] or {},
         origin=row["origin"],
+        label=row["label"],
     )
 
 

@@ -1,17 +1,27 @@
 """Which version of the schema a database has: made new, brought up to date after a copy, or refused."""
 
+import os
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from woodfisher_core.errors import StoreError
-from woodfisher_core.store.engine import WRITING
-from woodfisher_core.store.schema import APPLICATION_ID, VERSION, about, metadata
+from woodfisher_core.store.engine import BUSY_SECONDS, WRITING
+from woodfisher_core.store.schema import APPLICATION_ID, NEW_IN_2, VERSION, about, metadata
+
+
+def _from_1(connection: Connection) -> None:
+    """Runs get a label; jobs, their parts and claims come in."""
+    connection.exec_driver_sql("ALTER TABLE runs ADD COLUMN label TEXT DEFAULT '' NOT NULL")
+    metadata.create_all(connection, tables=list(NEW_IN_2))
+
 
 # From each older version, what brings its tables to the next one.
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _from_1}
 
 
 def prepare(engine: Engine) -> None:
@@ -64,10 +74,19 @@ def _copy(engine: Engine, version: int) -> None:
     """Puts a copy of an older SQLite file beside it before it is changed."""
     path = Path(engine.url.database)
     copy = path.with_name(f"{path.name}.version{version}")
+    part = copy.with_name(f"{copy.name}.{os.getpid()}.part")
     if copy.exists():
         return
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("VACUUM INTO ?", (str(part),))
+        os.replace(part, copy)
+    except (sqlite3.Error, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(
+            f"store: {path} must be copied before it is brought from schema {version} to {VERSION}, and the copy failed "
+            f"({error}). Nothing was changed. Make room beside it and try again."
+        ) from None
 
 
 def _place(engine: Engine) -> str:
