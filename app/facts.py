@@ -18,6 +18,7 @@ class Facts:
 
     dataset: str
     train_size: int
+    test_size: int
     num_prunable: int
     layers: tuple[str, ...]
     has_batchnorm: bool
@@ -29,8 +30,10 @@ def facts_of(model: str) -> Facts:
     spec = get_model(model)
     num_prunable, layers, has_batchnorm = _built(model)
     dataset = _present(spec)
-    size = get_dataset(dataset).train_size
-    return Facts(dataset, size, num_prunable, layers, has_batchnorm, usable_methods(num_prunable))
+    data = get_dataset(dataset)
+    return Facts(
+        dataset, data.train_size, data.test_size, num_prunable, layers, has_batchnorm, usable_methods(num_prunable)
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

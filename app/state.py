@@ -36,6 +36,7 @@ DAMPINGS = {
 PATTERNS = ("none", "2:4", "4:8", "1:4")
 STAGES = (1, 2, 4, 8, 16)
 FLOPS_POWERS = (0.0, 0.1, 0.3, 0.5, 1.0)
+TEST_COUNTS = ("200", "500", "1000", "2000", "5000")
 IMAGE_COUNTS = ("all", "10", "20", "50", "100", "200", "500", "1000", "2000", "5000")
 BATCHNORM_COUNTS = (0, 1, 10, 100, 500, 1000, 2000)
 # Drawn beside the method in focus where nobody says otherwise.
@@ -256,6 +257,15 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             help="Fixes which training images are used, and sampled labels. The same seed gives the same numbers.",
             **_bound("seed"),
         )
+        tested = ["all", *(count for count in TEST_COUNTS if int(count) < facts.test_size)]
+        _fit("tests", tested, "all")
+        tests = st.selectbox(
+            "Test images evaluated",
+            tested,
+            help="How many test images accuracies are measured on, always the same ones. Fewer are quicker on a large network, "
+            "and noisier: the bands widen.",
+            **_bound("tests"),
+        )
         device = st.selectbox(
             "Device",
             [AUTO, "cpu", *(["cuda"] if torch.cuda.is_available() else [])],
@@ -287,6 +297,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
         block_size=block,
         labels=labels,
         seed=int(seed),
+        test_images=None if tests == "all" else int(tests),
         device=device,
         solver=Solver.SPECTRAL,
     )

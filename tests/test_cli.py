@@ -230,6 +230,7 @@ def test_options_reach_the_config(capsys, tmp_path):
         "block_size": 50,
         "solver": "spectral",
         "held_out": 10,
+        "test_images": 100,
         "seed": 3,
         "device": "cpu",
         "sparsity": 0.4,
@@ -272,6 +273,7 @@ def test_defaults():
     wanted |= {"damping_scale": "absolute", "pattern": None, "budget": "weights", "flops_power": 0.0, "images": None}
     wanted |= {"batchnorm_images": 0, "stages": 1, "stage_shape": "polynomial", "probes": None}
     wanted |= {"block_size": "layer", "solver": "auto", "held_out": 1000, "seed": 0, "device": "auto"}
+    wanted |= {"test_images": None}
     assert {name: getattr(options, name) for name in wanted} == wanted
     config = PruneConfig()
     plain = {name: getattr(config, name) for name in wanted}

@@ -262,7 +262,8 @@ def test_real_archives(shared_data, monkeypatch):
     data = load_again(shared_data)
     assert torch.bincount(data.train.targets).tolist() == [5000] * 10
     assert torch.bincount(data.test.targets).tolist() == [1000] * 10
-    assert len(data.train) == get_dataset("cifar10-jpeg").train_size
+    spec = get_dataset("cifar10-jpeg")
+    assert (len(data.train), len(data.test)) == (spec.train_size, spec.test_size)
     means = data.train.images.sum((0, 2, 3), dtype=torch.int64) / (255 * 50_000 * 32 * 32)
     assert (means - torch.tensor(cifar10.MEAN)).abs().max() < 1e-3
 

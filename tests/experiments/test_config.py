@@ -38,6 +38,7 @@ CHANGES = {
     "exclude": ("fc1",),
     "sample_indices": (1, 2, 3),
     "held_out": 5,
+    "test_images": 100,
     "repair_batchnorm": 100,
     "device": "cpu",
 }

@@ -151,3 +151,19 @@ def test_the_python_interface_uses_the_loaders_first(method, stages):
     assert torch.isfinite(found.weights).all()
     assert torch.equal(found.weights, wanted.weights)
     assert all(torch.equal(found.state_dict()[name], tensor) for name, tensor in wanted.state_dict().items())
+
+
+def test_some_test_images():
+    """The same ones whatever the seed, a part of all; they change the key, and nothing but the evaluation."""
+    space, config = Workspace(), PruneConfig(model="digits-mlp", method="magnitude", sparsity=0.9, test_images=60)
+    some, all_of_them = space.problem(config), space.problem(config.replace(test_images=None))
+    assert len(some.test) == 60 == len(set(some.test_indices.tolist()))
+    assert torch.equal(some.test.inputs, all_of_them.test.inputs[torch.from_numpy(some.test_indices)])
+    assert space.problem(config.replace(seed=5)).test_indices.tolist() == some.test_indices.tolist()
+    fewer = space.problem(config.replace(test_images=20)).test_indices
+    assert set(fewer.tolist()) < set(some.test_indices.tolist())
+    whole, part = space.evaluation(config.replace(test_images=None)), space.evaluation(config)
+    assert torch.equal(part.predictions, whole.predictions[torch.from_numpy(some.test_indices)])
+    assert part.standard_error > whole.standard_error
+    with pytest.raises(InputError, match=r"test images: expected at most 500 .* got 501"):
+        space.problem(config.replace(test_images=501))

@@ -6,7 +6,16 @@ from scipy.stats import rankdata, spearmanr
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments.plane import computed, damping_line, kept_plane, missing_points, overlap, plane, ranks
+from woodfisher_core.experiments.plane import (
+    Plane,
+    computed,
+    damping_line,
+    kept_plane,
+    missing_points,
+    overlap,
+    plane,
+    ranks,
+)
 from woodfisher_core.options import Axis
 
 SETTING = PruneConfig(model="digits-mlp", num_samples=50, damping=1e-3, sparsity=0.8, solver="spectral", held_out=100)
@@ -19,7 +28,7 @@ def space():
 
 @pytest.fixture(scope="module")
 def table(space):
-    return plane(space, SETTING, Axis.SAMPLES, (20, 50), (1e-5, 1e-3, 1.0))
+    return plane(space, Plane(SETTING, Axis.SAMPLES, (20, 50), (1e-5, 1e-3, 1.0)))
 
 
 def test_every_point_is_a_run_of_its_own(table):
@@ -97,7 +106,7 @@ AXES = [
 @pytest.mark.parametrize(("axis", "values", "column"), AXES, ids=[a.value for a, *_ in AXES])
 def test_every_axis_is_made_of_runs_of_its_own(space, axis, values, column):
     """A cell is the run with that field of the config, all others as in the reference; columns stand in the given order."""
-    dampings, found = (1e-4, 1e-2), plane(space, SETTING, axis, values, (1e-4, 1e-2))
+    dampings, found = (1e-4, 1e-2), plane(space, Plane(SETTING, axis, values, (1e-4, 1e-2)))
     assert axis.field == column
     assert found[column].tolist() == [v if axis is not Axis.BLOCK else str(v) for v in values for _ in dampings]
     assert found["damping"].tolist() == list(dampings) * len(values)
@@ -113,7 +122,7 @@ def test_every_axis_is_made_of_runs_of_its_own(space, axis, values, column):
 def test_an_axis_keeps_what_it_does_not_vary(space):
     """The reference's own mini-batch and labels hold in a plane of blocks; its own cell is the reference."""
     setting = SETTING.replace(mini_batch=2, labels="sampled", block_size=16)
-    found = plane(space, setting, Axis.BLOCK, (16, "layer"), (1e-3,))
+    found = plane(space, Plane(setting, Axis.BLOCK, (16, "layer"), (1e-3,)))
     assert found["overlap"].iloc[0] == 1.0
     assert found["accuracy"].tolist() == [
         Workspace().evaluation(setting.replace(block_size=block)).accuracy for block in (16, "layer")
@@ -126,12 +135,12 @@ def test_rows_of_averages_use_more_images(space):
     assert len(space.samples(config)[0]) == 200
     assert space.context(config).fisher().num_rows == 50
     with pytest.raises(InputError, match=r"at most 1,297 \(the training set\), got 1,500 .* Lower it"):
-        plane(space, SETTING, Axis.MINI_BATCH, (30,), (1e-3,))
+        plane(space, Plane(SETTING, Axis.MINI_BATCH, (30,), (1e-3,)))
 
 
 def test_no_held_out_samples_leave_the_losses_blank(space):
     """Where the Fisher takes all images there is nothing to measure on; the point itself counts as computed."""
-    found = plane(space, SETTING.replace(num_samples=1297), Axis.SAMPLES, (1297, 1200), (1e-2,))
+    found = plane(space, Plane(SETTING.replace(num_samples=1297), Axis.SAMPLES, (1297, 1200), (1e-2,)))
     assert found[["predicted", "measured"]].isna().to_numpy().tolist() == [[True, True], [False, False]]
     assert len(computed(found)) == 2
 
@@ -141,7 +150,7 @@ def test_a_plane_of_relative_dampings(space, axis_values):
     """The dampings are multiples of each column's own mean curvature."""
     setting = SETTING.replace(damping_scale="relative")
     axis, (value, _) = axis_values
-    found = plane(space, setting, *axis_values, (0.1, 10.0))
+    found = plane(space, Plane(setting, *axis_values, (0.1, 10.0)))
     point = setting.replace(**{axis.field: value}, damping=10.0)
     absolute = point.replace(damping=space.damping(point), damping_scale="absolute")
     assert found["accuracy"].iloc[1] == Workspace().evaluation(absolute).accuracy
@@ -150,51 +159,53 @@ def test_a_plane_of_relative_dampings(space, axis_values):
 
 def test_a_stopped_plane_keeps_its_points_and_goes_on():
     """Raising from progress stops; what was done is in the partial table as in the whole, and is not computed again."""
-    space, parts = Workspace(), (SETTING.replace(held_out=0), Axis.BLOCK, (1, 16, "layer"), (1e-4, 1e-3))
-    assert computed(kept_plane(space, *parts)).empty
-    assert len(missing_points(space, *parts)) == 6
+    space, wanted = Workspace(), Plane(SETTING.replace(held_out=0), Axis.BLOCK, (1, 16, "layer"), (1e-4, 1e-3))
+    assert computed(kept_plane(space, wanted)).empty
+    assert len(missing_points(space, wanted)) == 6
 
     def stop(phase: str, done: int, total: int) -> None:
         if (phase, done) == ("plane", 3):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        plane(space, *parts, stop)
-    partial, before = kept_plane(space, *parts), space.cache.nbytes
+        plane(space, wanted, stop)
+    partial, before = kept_plane(space, wanted), space.cache.nbytes
     assert partial["accuracy"].notna().tolist() == [True] * 3 + [False] * 3
     assert partial["verdict"].isna().tolist() == [False] * 3 + [True] * 3
-    assert [(p.block_size, p.damping) for p in missing_points(space, *parts)] == [
+    assert [(p.block_size, p.damping) for p in missing_points(space, wanted)] == [
         (16, 1e-3),
         ("layer", 1e-4),
         ("layer", 1e-3),
     ]
     assert space.cache.nbytes == before
     seen = []
-    whole = plane(space, *parts, lambda *news: seen.append(news))
+    whole = plane(space, wanted, lambda *news: seen.append(news))
     assert [news for news in seen if news[0] == "plane"] == [("plane", done, 6) for done in range(1, 7)]
     assert computed(partial).equals(whole.head(3))
-    assert kept_plane(space, *parts).equals(whole)
-    assert missing_points(space, *parts) == []
+    assert kept_plane(space, wanted).equals(whole)
+    assert missing_points(space, wanted) == []
 
 
 def test_a_kept_plane_runs_nothing(monkeypatch):
     """Drawing again costs no run, no evaluation and no gradients, whatever else left the cache."""
-    space, parts = Workspace(), (SETTING, Axis.SAMPLES, (20, 50), (1e-3, 1.0))
-    whole = plane(space, *parts)
+    space, wanted = Workspace(), Plane(SETTING, Axis.SAMPLES, (20, 50), (1e-3, 1.0))
+    whole = plane(space, wanted)
     monkeypatch.setattr(Workspace, "outcome", None)
     monkeypatch.setattr(Workspace, "evaluation", None)
-    assert plane(space, *parts).equals(whole)
-    assert kept_plane(space, *parts).equals(whole)
+    assert plane(space, wanted).equals(whole)
+    assert kept_plane(space, wanted).equals(whole)
 
 
 def test_another_reference_is_another_comparison(space, table):
     """The same runs held against another setting: accuracies stay, overlaps change."""
-    other = plane(space, SETTING.replace(damping=1.0), Axis.SAMPLES, (20, 50), (1e-5, 1e-3, 1.0))
+    other = plane(space, Plane(SETTING.replace(damping=1.0), Axis.SAMPLES, (20, 50), (1e-5, 1e-3, 1.0)))
     assert other["accuracy"].tolist() == table["accuracy"].tolist()
     assert other["overlap"].iloc[5] == 1.0 != table["overlap"].iloc[5]
 
 
 def test_many_samples_come_first(space):
     """Fewer samples then need no gradients of their own."""
-    order = [p.num_samples for p in missing_points(space, SETTING.replace(seed=5), Axis.SAMPLES, (20, 70, 50), (1.0,))]
+    order = [
+        p.num_samples for p in missing_points(space, Plane(SETTING.replace(seed=5), Axis.SAMPLES, (20, 70, 50), (1.0,)))
+    ]
     assert order == [70, 50, 20]

@@ -98,9 +98,9 @@ class DataSet:
 class DataSetSpec:
     """A registered data set.
 
-    ``load(root)`` reads it (``root`` is None where nothing on disk is needed); ``train_size`` is known without the files;
-    ``present(root)`` says whether they are there, and ``files`` names what must lie in the folder; ``download(root)``
-    fetches them, ``download_bytes`` in all, and is None where only a local copy will do.
+    ``load(root)`` reads it (``root`` is None where nothing on disk is needed); ``train_size`` and ``test_size`` are known
+    without the files; ``present(root)`` says whether they are there, and ``files`` names what must lie in the folder;
+    ``download(root)`` fetches them, ``download_bytes`` in all, and is None where only a local copy will do.
     """
 
     name: str
@@ -108,6 +108,7 @@ class DataSetSpec:
     description: str
     load: Callable[[Path | None], DataSet]
     train_size: int
+    test_size: int
     present: Callable[[Path], bool] | None = None
     files: tuple[str, ...] = ()
     download: Callable[[Path], None] | None = None

@@ -35,5 +35,6 @@ SPEC = DataSetSpec(
     description="1,797 handwritten digits of 8×8 pixels from scikit-learn: 1,297 to train on, 500 to test on.",
     load=_load,
     train_size=TRAIN_SIZE,
+    test_size=1797 - TRAIN_SIZE,
     source="E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998",
 )

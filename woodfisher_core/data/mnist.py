@@ -63,6 +63,7 @@ SPEC = DataSetSpec(
     description="70,000 handwritten digits of 28×28 pixels: 60,000 to train on, 10,000 to test on.",
     load=_load,
     train_size=60_000,
+    test_size=10_000,
     present=_present,
     files=("MNIST/raw",),
     download=_download,

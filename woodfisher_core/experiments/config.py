@@ -27,7 +27,8 @@ class PruneConfig(PruneOptions):
     it ran on (filled in by the run; where they are given, other weights or data are refused);
     ``repair_batchnorm`` gives the network BatchNorm statistics of so many training images before anything else;
     ``sample_indices`` are training-set indices, or None for the first of the seed's order; ``held_out`` is the number of
-    other training samples on which the loss change is predicted and measured.
+    other training samples on which the loss change is predicted and measured; ``test_images`` evaluates on so many test images
+    only (the first of a fixed order of them), None on all.
     """
 
     model: str = "mlpnet"
@@ -40,6 +41,7 @@ class PruneConfig(PruneOptions):
     sample_indices: tuple[int, ...] | None = None
     repair_batchnorm: int = 0
     held_out: int = 1000
+    test_images: int | None = None
     device: str = "auto"
     engine_version: int = ENGINE_VERSION
 
@@ -58,6 +60,8 @@ class PruneConfig(PruneOptions):
                 )
         for name, knob in (("held_out", "held-out samples"), ("repair_batchnorm", "repair BatchNorm")):
             object.__setattr__(self, name, whole_number(knob, getattr(self, name), 0))
+        if self.test_images is not None:
+            object.__setattr__(self, "test_images", whole_number("test images", self.test_images, 1))
         if self.images is not None and self.repair_batchnorm > self.images:
             raise InputError(
                 f"images: only {self.images:,} exist, and repair_batchnorm asks for {self.repair_batchnorm:,}. Lower it."

@@ -23,6 +23,7 @@ def source_key(config: PruneConfig) -> tuple:
         stamp = (str(path), path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else str(path)
     root = find_root(get_dataset(config.dataset), config.data_dir)
     own = (config.model, config.dataset, stamp, root, config.exclude, str(resolve_device(config.device)))
+    own = (*own, config.test_images)
     return (*own, config.repair_batchnorm, config.seed, config.images) if config.repair_batchnorm else own
 
 

@@ -1,12 +1,15 @@
 """Sensitivity: what the Fisher's settings change, over a plane of one of them against the damping, and along a line of λ."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from woodfisher_core.errors import InputError
 from woodfisher_core.evaluation import paired_standard_error
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.materials import Progress
@@ -16,6 +19,8 @@ from woodfisher_core.options import Axis
 
 # Differences beyond this many standard errors count as real (95 %, two-sided).
 CONFIDENT = 1.96
+# A request for more points than this is a mistake.
+MOST_POINTS = 10_000
 # What one row of numbers takes in the cache, its configs included; generous.
 ROW_BYTES = 2000
 # What a plane says about each of its points, and how a point not computed yet reads.
@@ -23,15 +28,44 @@ MEASURES = ("accuracy", "overlap", "rank_correlation", "predicted", "measured", 
 BLANK = {name: np.nan for name in MEASURES} | {"verdict": None}
 
 
-def plane(
-    workspace: Workspace,
-    reference: PruneConfig,
-    axis: Axis,
-    values: Sequence[int | str],
-    dampings: Sequence[float],
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """One row a pair (value of ``axis``, λ), all else as in ``reference``, which masks and scores are held against.
+@dataclass(frozen=True)
+class Plane:
+    """Which plane: around which run, what varies, over which of its values and which λ (as given to the config)."""
+
+    config: PruneConfig
+    axis: Axis
+    values: tuple[int | str, ...]
+    dampings: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON values."""
+        own = {"axis": self.axis.value, "values": list(self.values), "dampings": list(self.dampings)}
+        return {"config": self.config.to_dict(), **own}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "Plane":
+        """The plane ``to_dict`` described; whatever is missing, unknown or too much is refused."""
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            raise InputError(f"plane: expected the fields {', '.join(sorted(known))}, got {', '.join(sorted(values))}.")
+        given, dampings = tuple(values["values"]), tuple(float(damping) for damping in values["dampings"])
+        if not 0 < len(given) * len(dampings) <= MOST_POINTS:
+            raise InputError(
+                f"plane: expected 1 to {MOST_POINTS:,} points, got {len(given)} × {len(dampings)}. Take fewer values."
+            )
+        made = cls(PruneConfig.from_dict(values["config"]), Axis.parse(values["axis"], "axis"), given, dampings)
+        list(made.points(made.config))
+        return made
+
+    def points(self, base: PruneConfig) -> Iterator[PruneConfig]:
+        """The configs of its points around ``base``, value after value."""
+        for value in self.values:
+            for damping in self.dampings:
+                yield base.replace(**{self.axis.field: value, "damping": damping})
+
+
+def plane(workspace: Workspace, wanted: Plane, progress: Progress | None = None) -> pd.DataFrame:
+    """One row a pair (value of the axis, λ), all else as in the plane's config, which masks and scores are held against.
 
     Columns: the axis's field (``num_samples``, ``block_size`` or ``mini_batch``; blocks as text); ``damping`` as given to
     the config; ``accuracy`` (percent, test set); ``overlap``, the kept weights shared with the reference over those kept by
@@ -43,33 +77,44 @@ def plane(
     filled, and ``progress("plane", done, total)`` is called after every point, when it is already kept: raising from there
     stops the work and loses none of it (:func:`kept_plane` gives what there is).
     """
-    base = workspace.resolve(reference)
     rows = {}
-    for point in _in_working_order(base, axis, values, dampings):
-        rows[point] = workspace.results.get(
+    for place, row in plane_rows(workspace, wanted, progress):
+        rows[place] = row
+        if progress:
+            progress("plane", len(rows), len(wanted.values) * len(wanted.dampings))
+    return _table(wanted, rows)
+
+
+def plane_rows(
+    workspace: Workspace, wanted: Plane, progress: Progress | None = None
+) -> Iterator[tuple[int, dict[str, object]]]:
+    """(place among :meth:`Plane.points`, its numbers), one after the other in the order that shares most work."""
+    base = workspace.resolve(wanted.config)
+    for place, point in _in_working_order(base, wanted):
+        row = workspace.results.get(
             _key(point, base), lambda point=point: _row(workspace, point, base, progress), lambda _: ROW_BYTES
         )
-        if progress:
-            progress("plane", len(rows), len(values) * len(dampings))
-    return _table(base, axis, values, dampings, rows)
+        yield place, row
 
 
-def kept_plane(
-    workspace: Workspace, reference: PruneConfig, axis: Axis, values: Sequence[int | str], dampings: Sequence[float]
-) -> pd.DataFrame:
+def keep_row(workspace: Workspace, wanted: Plane, place: int, row: Mapping[str, object]) -> None:
+    """Keeps the numbers of a point that were computed elsewhere, as :func:`plane_rows` gave them there."""
+    base = workspace.resolve(wanted.config)
+    point = next(itertools.islice(wanted.points(base), place, None))
+    workspace.results.put(_key(point, base), dict(row), ROW_BYTES)
+
+
+def kept_plane(workspace: Workspace, wanted: Plane) -> pd.DataFrame:
     """The same table from what is kept: points not computed yet have NaN for numbers. Costs next to nothing."""
-    base = workspace.resolve(reference)
-    found = {point: workspace.results.peek(_key(point, base)) for point in _points(base, axis, values, dampings)}
-    return _table(base, axis, values, dampings, {point: row for point, row in found.items() if row is not None})
+    base = workspace.resolve(wanted.config)
+    found = {place: workspace.results.peek(_key(point, base)) for place, point in enumerate(wanted.points(base))}
+    return _table(wanted, {place: row for place, row in found.items() if row is not None})
 
 
-def missing_points(
-    workspace: Workspace, reference: PruneConfig, axis: Axis, values: Sequence[int | str], dampings: Sequence[float]
-) -> list[PruneConfig]:
+def missing_points(workspace: Workspace, wanted: Plane) -> list[PruneConfig]:
     """The configs :func:`plane` would still have to run, in the order in which it would."""
-    base = workspace.resolve(reference)
-    points = _in_working_order(base, axis, values, dampings)
-    return [point for point in points if workspace.results.peek(_key(point, base)) is None]
+    base = workspace.resolve(wanted.config)
+    return [point for _, point in _in_working_order(base, wanted) if workspace.results.peek(_key(point, base)) is None]
 
 
 def computed(table: pd.DataFrame) -> pd.DataFrame:
@@ -77,16 +122,10 @@ def computed(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["accuracy"].notna()]
 
 
-def _points(base: PruneConfig, axis: Axis, values: Sequence, dampings: Sequence[float]) -> Iterator[PruneConfig]:
-    for value in values:
-        for damping in dampings:
-            yield base.replace(**{axis.field: value, "damping": damping})
-
-
-def _in_working_order(base: PruneConfig, axis: Axis, values: Sequence, dampings: Sequence) -> Iterator[PruneConfig]:
+def _in_working_order(base: PruneConfig, wanted: Plane) -> list[tuple[int, PruneConfig]]:
     """All dampings of a value together: they share a Fisher. The gradients of fewer samples are a prefix of those of more."""
-    ordered = sorted(values, reverse=True) if axis is Axis.SAMPLES else values
-    return _points(base, axis, ordered, dampings)
+    placed = list(enumerate(wanted.points(base)))
+    return sorted(placed, key=lambda p: -p[1].num_samples) if wanted.axis is Axis.SAMPLES else placed
 
 
 def _key(point: PruneConfig, base: PruneConfig) -> tuple:
@@ -113,13 +152,13 @@ def _row(workspace: Workspace, point: PruneConfig, base: PruneConfig, progress: 
     }
 
 
-def _table(base: PruneConfig, axis: Axis, values: Sequence, dampings: Sequence[float], rows: dict) -> pd.DataFrame:
-    places = [(value, damping) for value in values for damping in dampings]
-    written = str if axis is Axis.BLOCK else int  # numbers and names in one column would have no common type
+def _table(wanted: Plane, rows: Mapping[int, Mapping[str, object]]) -> pd.DataFrame:
+    places = [(value, damping) for value in wanted.values for damping in wanted.dampings]
+    written = str if wanted.axis is Axis.BLOCK else int  # numbers and names in one column would have no common type
     return pd.DataFrame(
         [
-            {axis.field: written(value), "damping": damping, **rows.get(point, BLANK)}
-            for (value, damping), point in zip(places, _points(base, axis, values, dampings), strict=True)
+            {wanted.axis.field: written(value), "damping": damping, **rows.get(place, BLANK)}
+            for place, (value, damping) in enumerate(places)
         ]
     )
 

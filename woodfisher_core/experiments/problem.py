@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from woodfisher_core.batchnorm import mismatch, reestimate
 from woodfisher_core.checkpoints import load_into, load_state, state_hash
 from woodfisher_core.data import DataSet, Samples, find_root, get_dataset
 from woodfisher_core.devices import compute_device, resolve_device
+from woodfisher_core.errors import InputError
 from woodfisher_core.evaluation import Evaluation, evaluate
 from woodfisher_core.experiments.config import SHIPPED, PruneConfig
 from woodfisher_core.models import get_model
@@ -27,7 +29,8 @@ REPAIR_BATCH = 256
 class Problem:
     """A network in eval mode on its device, its prunable weights (d,), its data and its dense result on the test set.
 
-    ``broken_batchnorm`` names the BatchNorm layers whose stored statistics do not fit the training images.
+    ``test_indices`` say which test images those of ``test`` are; ``broken_batchnorm`` names
+    the BatchNorm layers whose stored statistics do not fit the training images.
     """
 
     model: nn.Module
@@ -36,6 +39,7 @@ class Problem:
     weights_hash: str
     dataset: DataSet
     test: Samples
+    test_indices: np.ndarray
     dense: Evaluation
     device: torch.device
     broken_batchnorm: tuple[str, ...] = ()
@@ -76,10 +80,22 @@ def load_problem(config: PruneConfig) -> Problem:
         _repair_batchnorm(model, dataset, config)
     broken = () if config.weights == SHIPPED else _check_batchnorm(model, dataset, str(path))
     parameters = PrunableParameters.from_model(model, config.exclude)
-    test = dataset.test.samples().to(device)
+    test_indices = _test_indices(len(dataset.test), config.test_images)
+    test = dataset.test.samples(test_indices).to(device)
     dense = evaluate(model, test.for_evaluation())
     weights = parameters.flatten(model.state_dict()).to(compute_device(device))
-    return Problem(model, parameters, weights, state_hash(model.state_dict()), dataset, test, dense, device, broken)
+    return Problem(
+        model, parameters, weights, state_hash(model.state_dict()), dataset, test, test_indices, dense, device, broken
+    )
+
+
+def _test_indices(total: int, count: int | None) -> np.ndarray:
+    """All test images, or ``count`` of them: of an order that no seed of a run changes."""
+    if count is None:
+        return np.arange(total)
+    if count > total:
+        raise InputError(f"test images: expected at most {total:,} (the test set), got {count:,}. Lower --test-images.")
+    return np.sort(sample_order(total, 0)[:count])
 
 
 def _repair_batchnorm(model: nn.Module, dataset: DataSet, config: PruneConfig) -> None:
