@@ -1,4 +1,5 @@
-"""A plane that fills while one looks: it asks before long work, streams in, stops on one click and goes on on another.
+"""A plane that fills while one looks. A short one fills in the page: it streams in, stops on one click and goes on on another.
+A long one asks first and then is a job, which goes on when the page is closed.
 
 Streamlit runs the page again on a click and ends the run before at its next ``st`` call, here the progress bar's after
 each point. Every point is kept by then, so stopping loses nothing: the next run draws what there is.
@@ -6,91 +7,133 @@ each point. Every point is kept by then, so stopping loses nothing: the next run
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
 
-from app.asking import agree, agreed, go_button, say
-from woodfisher_core.experiments import PruneConfig, Workspace, cost
-from woodfisher_core.experiments.plane import computed, kept_plane, missing_points, plane
+from app import asking
+from app.asking import go_button, say
+from app.jobs import Seen, Wanted, follow, look
+from woodfisher_core.errors import StoreError
+from woodfisher_core.experiments import Workspace, cost
+from woodfisher_core.experiments.plane import Plane, computed, keep_row, kept_plane, missing_points, plane
+from woodfisher_core.jobs.plane import plane_request, row_of
 from woodfisher_core.options import Axis
 
 # A filling plane is drawn again when a column is done, but no more often than this: each drawing costs the browser too.
 REDRAW_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Plane:
-    """Which plane: around which run, what varies, over which values."""
-
-    config: PruneConfig
-    axis: Axis
-    values: tuple[int | str, ...]
-    dampings: tuple[float, ...]
-
-    @property
-    def settings(self) -> tuple:
-        """What its cost depends on: agreeing to one plane agrees to those that differ in nothing else."""
-        same_cost = self.config.replace(sparsity=0.5, pattern=None, damping=1.0, scope="global")
-        return ("plane", same_cost, self.config.pattern, self.axis, self.values, len(self.dampings))
-
-
 def filled(space: Workspace, wanted: Plane, draw: Callable[[pd.DataFrame, str], None]) -> pd.DataFrame:
     """The table of ``wanted``, computed as far as it may be; ``draw(table, key)`` is called with it, also on the way."""
-    parts = (space, wanted.config, wanted.axis, wanted.values, wanted.dampings)
-    row = st.empty()
-    table, missing = kept_plane(*parts), missing_points(*parts)
+    missing, seen = missing_points(space, wanted), None
+    if missing:
+        asked = Wanted(plane_request(_resolved(space, wanted), "sensitivity"), "The plane", "Compute it")
+        seen = _taken_over(space, wanted, asked)
+        missing = missing_points(space, wanted)
     price = cost.predict_points(space, missing)
-    stopped = st.session_state.get("stopped") == wanted
-    if missing and (stopped or not agreed(price, wanted.settings)):
+    if not missing:
+        table = kept_plane(space, wanted)
+        draw(table, "done")
+        return table
+    if price.seconds > asking.ASK_SECONDS or (seen is not None and seen.job is not None):
+        return _as_a_job(space, wanted, asked, price, draw)
+    return _in_the_page(space, wanted, price, draw)
+
+
+def _as_a_job(
+    space: Workspace, wanted: Plane, asked: Wanted, price: cost.Cost, draw: Callable[[pd.DataFrame, str], None]
+) -> pd.DataFrame:
+    """Draws what a job has computed so far, and asks for the job where nobody has."""
+    table = kept_plane(space, wanted)
+    here, column = len(computed(table)), len(wanted.dampings)
+
+    def grown(now: tuple[Seen, ...]) -> None:
+        # The charts stand outside the part of the page that looks every second: all of it runs again for a new column.
+        if len(now[0].parts) >= here + column and not now[0].job.over:
+            st.rerun()
+
+    if here:
+        st.markdown(f"**{here} of {len(table)} settings computed.** They are kept; the others are blank below.")
+    place = st.container()
+    seen = follow((asked,), grown)[0]
+    if seen.job is None:
+        with place:
+            _price(wanted, here, len(table), price)
+    if here:
+        draw(table, f"job-{here}")
+    return table
+
+
+def _in_the_page(
+    space: Workspace, wanted: Plane, price: cost.Cost, draw: Callable[[pd.DataFrame, str], None]
+) -> pd.DataFrame:
+    """Computes and draws the plane while the page runs, unless it was stopped."""
+    row, table = st.empty(), kept_plane(space, wanted)
+    drawn = len(computed(table))
+    if st.session_state.get("stopped") == wanted:
         with row.container():
-            _wait(wanted, len(table) - len(missing), len(table), price)
-        if not computed(table).empty:
+            if drawn:
+                st.markdown(
+                    f"**{drawn} of {len(table)} settings computed.** They are kept; the others are blank below."
+                )
+            _price(wanted, drawn, len(table), price)
+            go_button("Continue" if drawn else "Compute it", "go-on", _go_on)
+        if drawn:
             draw(table, "partial")
         return table
-    if missing:
-        with row.container(horizontal=True, vertical_alignment="center"):
-            bar = st.progress(0.0, text="Computing …")
-            st.button("Stop here", icon=":material/stop:", key="stop", on_click=_stop, args=(wanted,))
-        draw(table, "start")
-        drawn, at = len(table) - len(missing), time.monotonic()
-        reached = drawn / len(table)
+    with row.container(horizontal=True, vertical_alignment="center"):
+        bar = st.progress(0.0, text="Computing …")
+        st.button("Stop here", icon=":material/stop:", key="stop", on_click=_stop, args=(wanted,))
+    draw(table, "start")
+    at, reached = time.monotonic(), drawn / len(table)
 
-        def progress(phase: str, done: int, total: int) -> None:
-            nonlocal drawn, at, reached
-            if phase != "plane":
-                bar.progress(reached, text=f"{phase}: {done:,} of {total:,}")
-                return
-            reached = done / total
-            bar.progress(reached, text=f"{done} of {total} settings computed. Stopping keeps them.")
-            if done % len(wanted.dampings) == 0 and drawn < done < total and time.monotonic() - at > REDRAW_SECONDS:
-                draw(kept_plane(*parts), f"after-{done}")
-                drawn, at = done, time.monotonic()
+    def progress(phase: str, done: int, total: int) -> None:
+        nonlocal drawn, at, reached
+        if phase != "plane":
+            bar.progress(reached, text=f"{phase}: {done:,} of {total:,}")
+            return
+        reached = done / total
+        bar.progress(reached, text=f"{done} of {total} settings computed. Stopping keeps them.")
+        if done % len(wanted.dampings) == 0 and drawn < done < total and time.monotonic() - at > REDRAW_SECONDS:
+            draw(kept_plane(space, wanted), f"after-{done}")
+            drawn, at = done, time.monotonic()
 
-        table = plane(*parts, progress)
-        row.empty()
+    table = plane(space, wanted, progress)
+    row.empty()
     draw(table, "done")
     return table
 
 
-def _wait(wanted: Plane, done: int, total: int, price: cost.Cost) -> None:
-    """Says how far the plane is and what the rest costs, with the button that goes on."""
-    if done:
-        st.markdown(f"**{done} of {total} settings computed.** They are kept; the others are blank below.")
+def _taken_over(space: Workspace, wanted: Plane, asked: Wanted) -> Seen | None:
+    """How far a job for ``wanted`` is, its points taken into the workspace; None where the run store cannot be read."""
+    try:
+        seen = look((asked,))[0]
+    except StoreError:
+        return None  # a short plane does without; a long one says what is wrong when it asks for its job
+    for part in seen.parts:
+        keep_row(space, wanted, part.position, row_of(part))
+    return seen
+
+
+def _resolved(space: Workspace, wanted: Plane) -> Plane:
+    """``wanted`` with the hashes of weights and data, so that its job is that of everyone who means the same."""
+    return Plane(space.resolve(wanted.config), wanted.axis, wanted.values, wanted.dampings)
+
+
+def _price(wanted: Plane, done: int, total: int, price: cost.Cost) -> None:
+    """Says what the rest costs."""
     say(
-        f"The {total - done if done else total} settings {'left ' if done else ''}need",
+        f"The {total - done} settings {'left ' if done else ''}need",
         price,
         max(wanted.values) if wanted.axis is Axis.SAMPLES else wanted.config.num_samples,
         f"{total - done} joint updates",
     )
-    go_button("Continue" if done else "Compute it", "go-on", _go_on, wanted)
 
 
 def _stop(wanted: Plane) -> None:
     st.session_state["stopped"] = wanted
 
 
-def _go_on(wanted: Plane) -> None:
+def _go_on() -> None:
     st.session_state.pop("stopped", None)
-    agree(wanted.settings)

@@ -25,6 +25,18 @@ page = st.navigation(
             icon=":material/grid_on:",
             help="How much do the Fisher's settings matter?",
         ),
+        st.Page(
+            "app_pages/gradual.py",
+            title="Gradual",
+            icon=":material/stairs:",
+            help="What does training in between bring back?",
+        ),
+        st.Page(
+            "app_pages/runs.py",
+            title="Runs",
+            icon=":material/history:",
+            help="What have I tried?",
+        ),
     ],
     position="top",
 )

@@ -1,8 +1,12 @@
-"""What all sessions share: one workspace, hence one byte-bounded cache and one computation at a time."""
+"""What all sessions share: one workspace, hence one byte-bounded cache and one computation at a time; one open run store."""
+
+from pathlib import Path
 
 import streamlit as st
 
 from woodfisher_core.experiments import Workspace
+from woodfisher_core.store import Store
+from woodfisher_core.store.engine import parse_url
 
 CACHE_BYTES = 2 << 30
 
@@ -11,3 +15,24 @@ CACHE_BYTES = 2 << 30
 def workspace() -> Workspace:
     """The process's workspace; safe under threads, its values are never changed in place."""
     return Workspace(cache_bytes=CACHE_BYTES)
+
+
+def store() -> Store:
+    """The run store of $WOODFISHER_STORE, else the user's own; opened once.
+
+    Raises:
+        InputError: The place cannot be understood.
+        StoreError: It cannot be opened; asked again, it is tried again.
+    """
+    url = parse_url(None)
+    return _opened(url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=False))
+
+
+def _is_there(opened: Store) -> bool:
+    """A file deleted under an open store takes every later run with it: better made anew."""
+    return opened.url.get_backend_name() != "sqlite" or Path(opened.url.database).exists()
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, validate=_is_there, on_release=Store.close)
+def _opened(place: str) -> Store:
+    return Store(place)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import place, postgres  # noqa: F401 - fixtures
 
 from woodfisher_core.data import find_root, get_dataset
 from woodfisher_core.errors import InputError

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from woodfisher_core import cli
+from woodfisher_core.store import Store, artefacts
 
 SMALL = (
     "gradual",
@@ -70,6 +71,32 @@ def test_a_snapshot_is_gone_on_from(capsys, tmp_path):
     status, out, err = run(capsys, "--snapshot", str(file), "--seed", "1")
     assert (status, out) == (2, "")
     assert "seed" in err
+
+
+def test_kept_in_a_store(capsys, tmp_path, monkeypatch):
+    """The run with its network; the same one again is the same run. Without a place it goes where the environment says."""
+    monkeypatch.setenv("WOODFISHER_STORE", str(tmp_path / "mine.sqlite"))
+    found = json.loads(run(capsys, "--json", "--store", str(tmp_path / "runs.sqlite"))[1])
+    store = Store(tmp_path / "runs.sqlite")
+    record = store.get(found["run"])
+    assert (record.kind, record.key, record.config) == ("gradual", found["config_key"], found["config"])
+    assert record.headline["accuracy"] == found["last"]["after"]["accuracy"]
+    tensors = load(artefacts.get(store.folder, record.artefacts["network.safetensors"]["sha256"]))
+    kept = sum(int(tensor.sum()) for name, tensor in tensors.items() if name.endswith(".mask"))
+    assert kept == sum(row["kept"] for row in record.layers)
+    assert "\nrun         1" in run(capsys, "--store", str(tmp_path / "runs.sqlite"))[1]
+    assert len(store.runs()) == 1
+    run(capsys, "--json", "--store")
+    assert Store(tmp_path / "mine.sqlite").find(record.key) is not None
+
+
+def test_a_store_that_cannot_be_used_is_found_out_first(capsys, tmp_path):
+    """Before any epoch."""
+    (tmp_path / "notes.txt").write_text("mine")
+    status, out, err = run(capsys, "--store", str(tmp_path / "notes.txt"))
+    assert (status, out) == (2, "")
+    assert "is no SQLite file" in err
+    assert "epoch 1" not in err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: ``python -m woodfisher_core {prune,gradual,train,models,data}``."""
+"""The command line: ``python -m woodfisher_core {prune,gradual,sweep,runs,jobs,train,models,data}``."""
 
 import argparse
 import sys
@@ -8,7 +8,10 @@ from collections.abc import Callable
 from woodfisher_core import memory
 from woodfisher_core.commands.data import add_data
 from woodfisher_core.commands.gradual import add_gradual
+from woodfisher_core.commands.jobs import add_jobs
 from woodfisher_core.commands.prune import add_prune
+from woodfisher_core.commands.runs import add_runs
+from woodfisher_core.commands.sweep import add_sweep
 from woodfisher_core.commands.zoo import add_models, add_train
 from woodfisher_core.errors import WoodFisherError
 
@@ -42,6 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_prune(commands.add_parser("prune", help="prune a trained network and report what happened"))
     add_gradual(commands.add_parser("gradual", help="prune step by step while training goes on"))
+    add_sweep(commands.add_parser("sweep", help="prune at many settings, a grid or a random sample"))
+    add_runs(commands.add_parser("runs", help="list, compare, export and import the runs that were kept"))
+    add_jobs(commands.add_parser("jobs", help="list, stop and run long work that waits in the store"))
     add_train(commands.add_parser("train", help="train a network of the zoo (this made the shipped weights)"))
     add_models(commands.add_parser("models", help="list the networks and the methods"))
     add_data(commands.add_parser("data", help="list or download data sets"))

@@ -93,6 +93,7 @@ def prune_gradually(
     scratch: str | Path | None = None,
     snapshot: str | Path | None = None,
     progress: Callable[[EpochRecord], None] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> GradualResult:
     """Prunes and trains a copy of ``model`` for ``epochs`` epochs by ``schedule``.
 
@@ -116,6 +117,8 @@ def prune_gradually(
         device: As for ``prune``; so are ``memory_budget``, ``storage`` and ``scratch``.
         snapshot: A file written before the first epoch and after each. Where it exists, the run continues after its last epoch.
         progress: Called with each epoch's record, once its snapshot is on the disk.
+        check: Called often, also in the middle of epochs. What it raises ends the run; from a snapshot it goes on with the epoch
+            it was in.
 
     Raises:
         InputError: A setting cannot be used, or the snapshot is damaged, another run's or cannot be written; found before any
@@ -124,11 +127,8 @@ def prune_gradually(
     """
     tuning, exclude = tuning or FineTuning(), patterns(exclude)
     chosen = _checked_options(options or {}, schedule, seed)
-    if whole_number("epochs", epochs, 1) < schedule.end_epoch:
-        raise InputError(
-            f"epochs: expected at least {schedule.end_epoch}, where the schedule ends, got {epochs}. Raise the epochs or lower "
-            "the schedule's end epoch."
-        )
+    epochs = check_epochs(epochs, schedule)
+    check = check or (lambda: None)
     where = resolve_device(device)
     network = copy.deepcopy(model).to(where).eval()
     parameters = PrunableParameters.from_model(network, exclude)
@@ -165,12 +165,15 @@ def prune_gradually(
             before = run.records[-1].after if run.records else run.dense
             k, level = steps[epoch]
             step = dataclasses.replace(chosen, sparsity=level, seed=_step_seed(chosen, k))
-            _prune_once(run, train, step, loss=loss, exclude=exclude, device=where, **places)
+            _prune_once(
+                run, train, step, loss=loss, exclude=exclude, device=where, progress=lambda _: check(), **places
+            )
             pruned = score()
         rate = tuning.rate(epoch, epochs)
-        training_loss = _train_once(run, parameters, train, tuning, rate, loss)
-        level = max((level for start, level in schedule.levels.items() if start <= epoch), default=0.0)
-        record = EpochRecord(epoch, level, run.sparsity, rate, training_loss, before, pruned, score())
+        training_loss = _train_once(run, parameters, train, tuning, rate, loss, check)
+        record = EpochRecord(
+            epoch, level_in(schedule, epoch), run.sparsity, rate, training_loss, before, pruned, score()
+        )
         run.records.append(record)
         if file is not None:
             save(run, file, settings)
@@ -181,17 +184,42 @@ def prune_gradually(
     return GradualResult(parameters, run.keep, run.dense, tuple(run.records), best, state)
 
 
+def level_in(schedule: GradualSchedule, epoch: int) -> float:
+    """The sparsity in force in ``epoch``: that of its last step, 0 before the first."""
+    return max((level for start, level in schedule.levels.items() if start <= epoch), default=0.0)
+
+
+def check_epochs(epochs: int, schedule: GradualSchedule) -> int:
+    """``epochs`` if they are enough for ``schedule``.
+
+    Raises:
+        InputError: They are not, or no whole number.
+    """
+    epochs = whole_number("epochs", epochs, 1)
+    if epochs < schedule.end_epoch:
+        raise InputError(
+            f"epochs: expected at least {schedule.end_epoch}, where the schedule ends, got {epochs}. Raise the epochs or lower "
+            "the schedule's end epoch."
+        )
+    return epochs
+
+
+def check_pattern(pattern: str | None, schedule: GradualSchedule) -> None:
+    """Raises an InputError where ``schedule`` has several steps and a pattern is wanted, which is reached in one."""
+    if pattern is not None and len(schedule.levels) > 1:
+        raise InputError(
+            f"pattern {pattern}: it is reached in one step, got a schedule of {len(schedule.levels)}. Let the schedule start "
+            "and end in the same epoch, at the pattern's sparsity."
+        )
+
+
 def _checked_options(options: Mapping[str, object], schedule: GradualSchedule, seed: int) -> PruneOptions:
     """The options of the last step, once those of every step are known to be usable."""
     for name, instead in (("sparsity", "set it in the schedule"), ("seed", "give it beside the options")):
         if name in options:
             raise InputError(f"options: {name} does not belong here; {instead}.")
-    levels = list(schedule.levels.values())
-    if options.get("pattern") is not None and len(levels) > 1:
-        raise InputError(
-            f"pattern {options['pattern']}: it is reached in one step, got a schedule of {len(levels)}. Let the schedule start "
-            "and end in the same epoch, at the pattern's sparsity."
-        )
+    check_pattern(options.get("pattern"), schedule)
+    levels = schedule.levels.values()
     return [parse_options({**options, "sparsity": level, "seed": seed}) for level in levels][-1]
 
 
@@ -257,12 +285,23 @@ def _prune_once(run: Run, train: Samples, options: PruneOptions, **places) -> No
 
 
 def _train_once(
-    run: Run, parameters: PrunableParameters, train: Samples, tuning: FineTuning, rate: float, loss: Loss
+    run: Run,
+    parameters: PrunableParameters,
+    train: Samples,
+    tuning: FineTuning,
+    rate: float,
+    loss: Loss,
+    check: Callable[[], None],
 ) -> float:
     """One epoch at learning rate ``rate``, the mask held after every step; returns its mean loss."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     masks = parameters.unflatten(run.keep)
+
+    def after_step() -> None:
+        hold_at_zero(run.network, masks, run.optimizer)
+        check()
+
     with _own_randomness(run.generator, run.keep.device):
         return train_epoch(
             run.network,
@@ -273,7 +312,7 @@ def _train_once(
             augment=tuning.augment,
             bfloat16=tuning.precision == "bfloat16",
             loss=loss,
-            after_step=lambda: hold_at_zero(run.network, masks, run.optimizer),
+            after_step=after_step,
         )
 
 

@@ -85,11 +85,21 @@ def resume(
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     generator.set_state(tensors["generator"])
     keep = tensors["keep"].to(next(network.parameters()).device)
-    records = [
-        EpochRecord(**record | {name: _score(record[name]) for name in ("before", "pruned", "after")})
-        for record in about["records"]
-    ]
-    return Run(network, optimizer, generator, keep, _score(about["dense"]), records)
+    return Run(network, optimizer, generator, keep, _score(about["dense"]), _records(about))
+
+
+def records_in(path: Path) -> tuple[EpochRecord, ...]:
+    """The epochs that the snapshot in ``path`` holds.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    return tuple(_records(read_snapshot(path)[1]))
+
+
+def _records(about: Mapping[str, list]) -> list[EpochRecord]:
+    scores = ("before", "pruned", "after")
+    return [EpochRecord(**record | {name: _score(record[name]) for name in scores}) for record in about["records"]]
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

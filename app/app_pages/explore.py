@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import charts
 from app.asking import ask_before_long_work
+from app.baseline import beside, quietly_pinned
 from app.explain import (
     class_sentence,
     curve_sentence,
@@ -16,6 +17,7 @@ from app.explain import (
     smaller_sentence,
     write_notes,
 )
+from app.keeping import keep_button
 from app.opening import opened
 from app.shared import workspace
 from app.showing import show
@@ -58,6 +60,8 @@ def page() -> None:
     layers = tables.layer_table(problem.parameters, outcome.mask.keep)
     with top:
         headline(problem, config, outcome, pruned, results)
+        if (baseline := quietly_pinned()) is not None:
+            beside(baseline, config, space.resolve(config).key, outcome.mask.sparsity, pruned)
         empty = layers[layers["kept"] == 0]["layer"]
         if len(empty):
             st.warning(f"Nothing is left of {', '.join(empty)}: no signal passes there.", icon=":material/warning:")
@@ -77,7 +81,10 @@ def page() -> None:
         curves = {name: space.curve(without_pattern(view.beside(name)), CURVE_SPARSITIES, progress) for name in drawn}
         table = tables.curve_table(curves, len(problem.test), {name: view.label(name) for name in drawn})
         current = (config.method, outcome.mask.sparsity, pruned.accuracy)
-        show(charts.accuracy_curve(table, problem.dense.accuracy, current), curve_sentence(table, problem), "accuracy")
+        figure = charts.accuracy_curve(table, problem.dense.accuracy, current)
+        if baseline is not None and baseline.alike(config):
+            charts.add_baseline(figure, baseline.points)
+        show(figure, curve_sentence(table, problem), "accuracy")
     with grid.cell():
         change = space.loss_change(config)
         changes = tables.loss_table(change)
@@ -85,6 +92,8 @@ def page() -> None:
     if get_method(config.method).removes_channels:
         with top:
             st.markdown(smaller_sentence(space.report(config)))
+    with top:
+        keep_button(config, CURVE_SPARSITIES, "explore")
     flips = tables.flipped_table(problem.dense, pruned)
     with grid.cell():
         examples(problem, flips)
@@ -116,7 +125,7 @@ def examples(problem, flips) -> None:
         for t, d, p in zip(shown["target"], shown["dense"], shown["pruned"], strict=True)
     ]
     test = problem.dataset.test
-    raw = [test.images[i] for i in shown["index"]]
+    raw = [test.images[problem.test_indices[i]] for i in shown["index"]]
     # Grey as it is; colour as the screen takes it.
     images = [
         (image[0] if len(image) == 1 else (image * (255 * test.scale)).round().byte().permute(1, 2, 0)) for image in raw
@@ -167,6 +176,7 @@ def command(config) -> str:
         "images",
         "batchnorm_images",
         "stages",
+        "test_images",
     )
     for name in (*said, *other, "stage_shape"):
         value = getattr(config, name)

@@ -6,6 +6,7 @@ import streamlit as st
 from app import charts
 from app.asking import agree, agreed, go_button, say
 from app.explain import percent, share, write_notes
+from app.keeping import keep_lines_button
 from app.opening import opened
 from app.showing import show
 from app.state import View
@@ -86,6 +87,9 @@ def page() -> None:
         )
     points = points.dropna()
     show(charts.comparison(points, by, dense, question), sentence(points, by, config), "comparison")
+    if chosen != IMAGES:  # there each point is a run of its own, at another number of images
+        drawn = [line for line in lines_of(space, config, chosen) if line.label in set(points["label"])]
+        keep_lines_button(drawn, SPARSITIES, "methods")
     with st.expander("The numbers", icon=":material/table:"):
         st.dataframe(points.drop(columns="style"), hide_index=True)
         st.download_button("methods.csv", points.to_csv(index=False), "methods.csv", "text/csv", on_click="ignore")

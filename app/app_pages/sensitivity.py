@@ -13,14 +13,14 @@ from app.explain_plane import (
     plane_sentence,
     slice_sentence,
 )
-from app.filling import Plane, filled
+from app.filling import filled
 from app.opening import opened
 from app.showing import Place, show
 from app.state import DAMPINGS
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
-from woodfisher_core.experiments.plane import computed, damping_line
+from woodfisher_core.experiments.plane import Plane, computed, damping_line
 from woodfisher_core.methods import get_method
 from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, Axis, DampingScale
 

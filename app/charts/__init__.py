@@ -4,9 +4,11 @@ from app.charts.accuracy import accuracy_curve
 from app.charts.classes import class_accuracy, flipped_examples
 from app.charts.comparison import comparison
 from app.charts.damping import damping_frames
+from app.charts.epochs import saw_tooth, schedule_levels
 from app.charts.layers import layer_sparsity
 from app.charts.loss import loss_change
 from app.charts.plane import AXES, MEASURES, Axis, Levels, Measure, heat_map, slices
+from app.charts.runs import add_baseline, runs_curve, runs_layers
 from app.charts.saliency import saliency_histograms
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Levels",
     "Measure",
     "accuracy_curve",
+    "add_baseline",
     "class_accuracy",
     "comparison",
     "damping_frames",
@@ -23,6 +26,10 @@ __all__ = [
     "heat_map",
     "layer_sparsity",
     "loss_change",
+    "runs_curve",
+    "runs_layers",
     "saliency_histograms",
+    "saw_tooth",
+    "schedule_levels",
     "slices",
 ]

@@ -18,6 +18,12 @@ def _fresh_workspace():
     workspace.clear()
 
 
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch, tmp_path):
+    """No test sees or writes the user's runs."""
+    monkeypatch.setenv("WOODFISHER_STORE", str(tmp_path / "runs.sqlite"))
+
+
 @pytest.fixture
 def opened() -> Callable[..., AppTest]:
     """``opened(page_file, stopped, **settings)``: the app, opened by a link with these settings, a plane stopped before."""

@@ -4,11 +4,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import app.asking
-from app.filling import Plane
-from app.shared import workspace
-from woodfisher_core.experiments import PruneConfig
-from woodfisher_core.experiments.plane import plane
+import app.jobs
+import woodfisher_core.jobs.task
+from app.shared import store, workspace
+from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.experiments.plane import Plane, plane
+from woodfisher_core.jobs import JobStatus, StoreQueue
+from woodfisher_core.jobs.runner import run_job
 from woodfisher_core.options import Axis
+from woodfisher_core.store.owners import this_owner
 
 CHARTS = 3
 PAGE = "app_pages/sensitivity.py"
@@ -98,7 +102,7 @@ def partly_filled():
 
     wanted = Plane(setting(), Axis.BLOCK, (1, 10, 100, 1000, "layer", "network"), DAMPINGS)
     with pytest.raises(KeyboardInterrupt):
-        plane(workspace(), wanted.config, wanted.axis, wanted.values, wanted.dampings, stop)
+        plane(workspace(), wanted, stop)
     return wanted
 
 
@@ -131,26 +135,84 @@ def test_stopping_one_plane_leaves_the_others(opened, partly_filled):
     assert said(page, "**25 of 48 settings computed.**")
 
 
-def test_long_planes_ask_first(opened, monkeypatch):
-    """With no patience the line and the plane each say their cost and wait for their own click."""
+@pytest.fixture
+def impatient(monkeypatch):
+    """Whatever costs anything counts as long, and no worker starts by itself."""
     monkeypatch.setattr(app.asking, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(app.jobs, "ensure_worker", lambda store: None)
+
+
+def job_button(page: AppTest):
+    return next(button for button in page.button if button.key.startswith("job-"))
+
+
+def work_off(stop_after: int | None = None) -> JobStatus:
+    """Runs the job that waits as a worker does, in a workspace of its own; ends after so many parts."""
+    queue = StoreQueue(store())
+    job = queue.take(this_owner())
+    enough = lambda: stop_after is not None and len(queue.parts(job.number)) >= stop_after  # noqa: E731
+    return run_job(queue, job, Workspace(), enough)
+
+
+def test_long_planes_ask_first_and_are_jobs(opened, impatient):
+    """The line and the plane each say their cost and wait for their own click; the plane's is a job's."""
     page = check_fine(opened(PAGE, samples="100"), charts=0)
     assert said(page, "The histogram at 17 dampings needs about **")
     assert said(page, "The 48 settings need about **")
-    page.button(key="go-on").click().run()
+    job_button(page).click().run()
+    check_fine(page, charts=0)
+    assert said(page, "**The plane** waits for the worker to begin.")
+    assert work_off() is JobStatus.DONE
+    page.run()
     check_fine(page, charts=2)
     assert said(page, "Of 48 settings, ")
     page.button(key="compute-line").click().run()
     check_fine(page)
     assert not page.button
     page.slider(key="sparsity").set_value(0.9).run()
-    check_fine(page)
+    assert said(page, "The 48 settings need about **")  # other pruned networks: another job
+
+
+def test_a_plane_is_drawn_as_its_job_goes(opened, impatient, monkeypatch):
+    """What the worker has done is drawn, for everyone; stopped, it says so and goes on at a click, computing nothing twice."""
+    monkeypatch.setattr(woodfisher_core.jobs.task, "TELL_SECONDS", 0.0)
+    page = opened(PAGE, samples="100")
+    job_button(page).click().run()
+    assert work_off(stop_after=10) is JobStatus.QUEUED
+    other = check_fine(opened(PAGE, samples="100"), charts=2)
+    assert said(other, "**10 of 48 settings computed.**")
+    assert said(other, "10 of 48 settings computed, the others are blank. Of those computed, ")
+    queue = StoreQueue(store())
+    number = queue.jobs()[0].number
+    done = {part.position: part for part in queue.parts(number)}
+    queue.cancel(number)
+    other.run()
+    assert said(other, "**The plane** was stopped after 10 of 48; that much is kept.")
+    assert job_button(other).label == "Go on"
+    job_button(other).click().run()
+    assert work_off() is JobStatus.DONE
+    check_fine(other.run(), charts=2)
+    assert said(other, "Of 48 settings, ")
+    after = {part.position: part for part in queue.parts(number)}
+    assert len(after) == 48
+    assert done.items() <= after.items()
+
+
+def test_a_broken_store_leaves_short_planes_alone(opened, monkeypatch, tmp_path):
+    """The file of the runs is no database: short planes are drawn, long ones say what is wrong."""
+    (tmp_path / "no.sqlite").write_text("not a database, but longer than a header")
+    monkeypatch.setenv("WOODFISHER_STORE", str(tmp_path / "no.sqlite"))
+    page = check_fine(opened(PAGE, samples="100"))
     assert said(page, "Of 48 settings, ")
-
-
-def test_a_partly_kept_plane_asks_for_the_rest(opened, monkeypatch, partly_filled):
-    """What another session left is drawn at once; the cost named is that of the rest."""
     monkeypatch.setattr(app.asking, "ASK_SECONDS", 0.0)
+    page.slider(key="sparsity").set_value(0.7).run()
+    assert [error.value for error in page.error] == [
+        f"store: {tmp_path / 'no.sqlite'} is no SQLite file. It is left as it is; choose another --store."
+    ]
+
+
+def test_a_partly_kept_plane_asks_for_the_rest(opened, impatient, partly_filled):
+    """What another session left is drawn at once; the cost named is that of the rest."""
     page = check_fine(opened(PAGE, vary="block", samples="100"), charts=2)
     assert said(page, "The 31 settings left need about **")
-    assert page.button(key="go-on").label == "Continue"
+    assert job_button(page).label == "Compute it"

@@ -63,7 +63,8 @@ def _wait_until_healthy(address: str, process: subprocess.Popen, log: Path) -> N
 @pytest.fixture(scope="session")
 def app_url(tmp_path_factory) -> Iterator[str]:
     """The app as this machine's user would start it."""
-    with serve(dict(os.environ), tmp_path_factory.mktemp("server") / "log.txt") as address:
+    folder = tmp_path_factory.mktemp("server")
+    with serve(os.environ | {"WOODFISHER_STORE": str(folder / "runs.sqlite")}, folder / "log.txt") as address:
         yield address
 
 
@@ -75,6 +76,7 @@ def app_without_data(tmp_path_factory) -> Iterator[str]:
     refusing = "http://127.0.0.1:9"
     environment |= {
         "XDG_CACHE_HOME": str(folder),
+        "WOODFISHER_STORE": str(folder / "runs.sqlite"),
         "http_proxy": refusing,
         "https_proxy": refusing,
         "no_proxy": "127.0.0.1",

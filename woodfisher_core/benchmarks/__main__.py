@@ -9,7 +9,7 @@ from types import ModuleType
 
 import torch
 
-from woodfisher_core.benchmarks import finetuned, limited, methods, published, scale, speed, table
+from woodfisher_core.benchmarks import finetuned, limited, methods, published, scale, speed, sweeps, table
 from woodfisher_core.benchmarks.cases import CASES
 from woodfisher_core.cli import exit_status
 from woodfisher_core.errors import InputError
@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, module, what in (
         ("methods", methods, "every method over sparsities and seeds (minutes to an hour)"),
         ("limited-data", limited, "accuracy against the number of training images (minutes)"),
+        ("sweeps", sweeps, "points a second of a sweep against each point from nothing (a minute)"),
         ("gradual", finetuned, "gradual pruning with fine-tuning, WoodFisher against magnitude (long)"),
     ):
         own = commands.add_parser(name, help=what)

@@ -18,6 +18,9 @@ def add_network(parser: argparse.ArgumentParser, seeds: int) -> None:
         metavar="K",
         help="re-estimate BatchNorm on K images first (default: 0)",
     )
+    parser.add_argument(
+        "--test-images", type=int, metavar="K", help="evaluate on K test images, always the same (default: all)"
+    )
     parser.add_argument("--seeds", type=int, default=seeds, metavar="K", help=f"seeds 0 … K−1 (default: {seeds})")
 
 
@@ -29,6 +32,7 @@ def config_of(options: argparse.Namespace, model: str, **changes) -> PruneConfig
         data_dir=options.data_dir,
         weights=options.weights,
         repair_batchnorm=options.repair_batchnorm,
+        test_images=options.test_images,
         device=options.device,
         **changes,
     )

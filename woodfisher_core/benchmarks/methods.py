@@ -108,6 +108,7 @@ def _network(
         "dataset": base.dataset,
         "weights_hash": problem.weights_hash,
         "dense_accuracy": problem.dense.accuracy,
+        "test_images": len(problem.test),
         "num_samples": base.num_samples,
         "seeds": list(seeds),
         "settings": settings,
@@ -139,7 +140,8 @@ def _table(network: dict) -> str:
     sparsities = list(dict.fromkeys(points["sparsity"]))
     lines = [
         f"**{network['model']}** on {network['dataset']}, dense {network['dense_accuracy']:.2f} %, "
-        f"N = {network['num_samples']:,}, {len(network['seeds'])} seeds: mean ± standard error of the test accuracy in percent",
+        f"N = {network['num_samples']:,}, {len(network['seeds'])} seeds: mean ± standard error of the accuracy in percent on "
+        f"{network['test_images']:,} test images",
         "",
         "| method | " + " | ".join(f"{s:g}" for s in sparsities) + " | s a network | chosen |",
         "|---|" + "---:|" * (len(sparsities) + 1) + "---|",

@@ -69,7 +69,12 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_method(parser: argparse.ArgumentParser, num_samples: int = 1000, sparsity: float = DEFAULT_SPARSITY) -> None:
+def add_method(
+    parser: argparse.ArgumentParser,
+    num_samples: int = 1000,
+    sparsity: float = DEFAULT_SPARSITY,
+    solver: Solver = Solver.AUTO,
+) -> None:
     """Which method, how much of what, and from which samples (defaults as given); ``--seed`` is the command's own."""
     how = parser.add_argument_group("method")
     how.add_argument(
@@ -141,7 +146,7 @@ def add_method(parser: argparse.ArgumentParser, num_samples: int = 1000, sparsit
         metavar="TYPE",
         help=choices(GradientPrecision, GradientPrecision.FULL),
     )
-    fisher.add_argument("--solver", default=Solver.AUTO, metavar="HOW", help=choices(Solver, Solver.AUTO))
+    fisher.add_argument("--solver", default=solver, metavar="HOW", help=choices(Solver, solver))
 
 
 def method_options(options: argparse.Namespace) -> dict[str, object]:

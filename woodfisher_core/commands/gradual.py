@@ -3,20 +3,22 @@
 import argparse
 import json
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from woodfisher_core.commands.flags import add_method, add_network, choices, method_options, network_options
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
+from woodfisher_core.experiments.gradual_record import NETWORK, gradual_record, network_file
 from woodfisher_core.fine_tuning import FineTuning, Optimizer, RateShape
 from woodfisher_core.gradual import GradualResult
 from woodfisher_core.gradual_run import EpochRecord
 from woodfisher_core.schedules import GradualSchedule
+from woodfisher_core.store import Store, artefacts
 
 # Where nobody says otherwise.
 SPARSITY = 0.9
@@ -65,6 +67,13 @@ def add_gradual(parser: argparse.ArgumentParser) -> None:
         "--snapshot", metavar="FILE", help="written after each epoch; a run that was stopped goes on from it"
     )
     run.add_argument("--output", metavar="DIR", help="write pruned.safetensors (weights and masks) and run.json there")
+    run.add_argument(
+        "--store",
+        nargs="?",
+        const="",
+        metavar="PLACE",
+        help="keep the run in this store (without PLACE: in $WOODFISHER_STORE, else the user's own)",
+    )
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.set_defaults(run=_gradual)
 
@@ -93,6 +102,9 @@ def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
         precision=options.precision,
     )
     config = GradualConfig(prune=prune, schedule=schedule, epochs=options.epochs, tuning=tuning)
+    # A store that cannot be used is found out before the work.
+    store = None if options.store is None else Store(options.store)
+    started = time.perf_counter()
     with tqdm(total=config.epochs, unit="epoch", leave=False, disable=None) as bar:
 
         def progress(record: EpochRecord) -> None:
@@ -102,10 +114,18 @@ def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
 
         config, result = run_gradual(config, options.snapshot, progress)
     found = _to_json(config, result)
+    if store is not None:
+        found["run"] = _keep(store, config, result, time.perf_counter() - started)
     if options.output:
         _save(Path(options.output), result, found)
-    print(json.dumps(found) if options.json else _readable(config, result))
+    print(json.dumps(found) if options.json else _readable(config, result, found.get("run")))
     return 0
+
+
+def _keep(store: Store, config: GradualConfig, result: GradualResult, seconds: float) -> int:
+    """Keeps the run with its network; returns its number."""
+    network = {NETWORK: artefacts.put(store.folder, network_file(result))}
+    return store.save(gradual_record(config, result, seconds, "gradual", network))
 
 
 def _line(record: EpochRecord) -> str:
@@ -115,14 +135,16 @@ def _line(record: EpochRecord) -> str:
     return f"epoch {record.epoch}: {step}trained to {record.after.accuracy:.2f} %"
 
 
-def _readable(config: GradualConfig, result: GradualResult) -> str:
+def _readable(config: GradualConfig, result: GradualResult, number: int | None) -> str:
     best, last = result.best, result.last
+    kept = () if number is None else (f"run         {number}",)
     return "\n".join(
         (
             f"{config.prune.model} on {config.prune.dataset}: {config.prune.method}, {config.epochs} epochs",
             f"sparsity    {result.sparsity:.4f}",
             f"accuracy    {result.dense.accuracy:.2f} % dense → {last.after.accuracy:.2f} % at the end "
             f"(best at this sparsity {best.after.accuracy:.2f} % in epoch {best.epoch}, picked by these same test images)",
+            *kept,
         )
     )
 
@@ -142,9 +164,7 @@ def _to_json(config: GradualConfig, result: GradualResult) -> dict[str, object]:
 def _save(folder: Path, result: GradualResult, found: dict[str, object]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in result.state_dict().items()}
-        masks = {f"{name}.mask": mask.cpu().contiguous() for name, mask in result.masks().items()}
-        save_file({**tensors, **masks}, str(folder / "pruned.safetensors"), metadata={"format": "pt"})
+        (folder / "pruned.safetensors").write_bytes(network_file(result))
         (folder / "run.json").write_text(json.dumps(found, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"output: cannot write to {folder} ({error}). Choose another --output.") from None

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -19,6 +20,8 @@ VERSION = 2
 APPLICATION_ID = 0x57644669
 
 metadata = MetaData()
+# Weights of a layer, bytes of a file: PostgreSQL's integers end at 2³¹.
+Count = BigInteger().with_variant(Integer, "sqlite")
 
 # One row: the version of the schema.
 about = Table("woodfisher_store", metadata, Column("version", Integer, nullable=False))
@@ -47,15 +50,15 @@ runs = Table(
     Column("key", ForeignKey("configs.key"), nullable=False, unique=True),
     Column("status", String(16), nullable=False),
     Column("error", Text),
-    Column("origin", String(64), nullable=False, default=""),
+    Column("origin", Text, nullable=False, default=""),
     Column("label", Text, nullable=False, default="", server_default=""),
     Column("created", Float, nullable=False),
     Column("seconds", Float),
     Column("environment", ForeignKey("environments.key")),
     Column("deleted", Float),
-    Column("model", String(64), nullable=False),
-    Column("dataset", String(64), nullable=False),
-    Column("method", String(64), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("method", Text, nullable=False),
     Column("sparsity", Float),
     Column("accuracy", Float),
     Column("dense_accuracy", Float),
@@ -69,7 +72,7 @@ metrics = Table(
     "metrics",
     metadata,
     Column("run", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
-    Column("name", String(64), primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("step", Integer, primary_key=True, autoincrement=False),
     Column("sparsity", Float),
     Column("value", Float),
@@ -82,15 +85,15 @@ layers = Table(
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("layer", Text, nullable=False),
     Column("shape", Text, nullable=False),
-    Column("kept", Integer, nullable=False),
-    Column("total", Integer, nullable=False),
+    Column("kept", Count, nullable=False),
+    Column("total", Count, nullable=False),
 )
 
 timings = Table(
     "timings",
     metadata,
     Column("run", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
-    Column("phase", String(32), primary_key=True),
+    Column("phase", Text, primary_key=True),
     Column("seconds", Float, nullable=False),
 )
 
@@ -99,9 +102,9 @@ artefacts = Table(
     "artefacts",
     metadata,
     Column("run", ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
-    Column("name", String(64), primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("sha256", String(64), nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", Count, nullable=False),
 )
 
 # Long work that was asked for, once a request; ``total`` of its parts are known, ``done`` of them are done. ``owner`` is the
@@ -114,7 +117,7 @@ jobs = Table(
     Column("kind", String(32), nullable=False),
     Column("title", Text, nullable=False),
     Column("request", JSON, nullable=False),
-    Column("origin", String(64), nullable=False, default=""),
+    Column("origin", Text, nullable=False, default=""),
     Column("status", String(16), nullable=False),
     Column("created", Float, nullable=False),
     Column("started", Float),

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, RowMapping
 
 from woodfisher_core.errors import InputError
+from woodfisher_core.store import artefacts as files
 from woodfisher_core.store import engine as engines
+from woodfisher_core.store.places import artefacts_folder, shown
 from woodfisher_core.store.records import Metric, RunRecord, Status
 from woodfisher_core.store.schema import OF_A_RUN, artefacts, configs, environments, layers, metrics, runs, timings
 from woodfisher_core.store.versions import prepare
@@ -22,6 +25,12 @@ HEADLINE = ("sparsity", "accuracy", "dense_accuracy", "loss")
 ABOUT = ("model", "dataset", "method")
 # Parameters a statement: below every SQLite's limit.
 CHUNK = 500
+# Built once: building them takes longer than running them.
+_KNOWN = sa.select(runs.c.id, runs.c.status, runs.c.deleted, runs.c.label).where(runs.c.key == sa.bindparam("wanted"))
+_PUT_ONCE = {
+    dialect: {table: insert(table).on_conflict_do_nothing() for table in (configs, environments)}
+    for dialect, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
 
 
 class Store:
@@ -37,8 +46,12 @@ class Store:
     def __init__(self, place: str | Path | None = None):
         self.url = engines.parse_url(place)
         self._engine = engines.connect(self.url)
-        with engines.in_words(self.url):
-            prepare(self._engine)
+        try:
+            with engines.in_words(self.url):
+                prepare(self._engine)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     @property
     def place(self) -> str:
@@ -47,6 +60,11 @@ class Store:
             return self.url.database
         return self.url.render_as_string(hide_password=False)
 
+    @property
+    def folder(self) -> Path:
+        """Where the files of its runs lie; see :mod:`woodfisher_core.store.artefacts`."""
+        return artefacts_folder(self.url)
+
     def close(self) -> None:
         """Lets go of the database."""
         self._engine.dispose()
@@ -54,12 +72,16 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees one moment of the database."""
-        with engines.in_words(self.url), self._engine.connect() as connection, connection.begin():
+        with (
+            engines.in_words(self.url),
+            self._engine.connect().execution_options(**engines.reading(self._engine)) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that writes: whole or not at all."""
+        """A transaction that writes: whole or not at all, and alone: others who write wait for it to end."""
         with (
             engines.in_words(self.url),
             self._engine.connect().execution_options(**engines.WRITING) as connection,
@@ -88,7 +110,7 @@ class Store:
                 chosen = sa.select(runs.c.key, runs.c.id).where(
                     runs.c.key.in_(some), runs.c.status == Status.DONE.value, runs.c.deleted.is_(None)
                 )
-                found |= dict(connection.execute(chosen).tuples().all())
+                found |= {key: number for key, number in connection.execute(chosen)}
         return found
 
     def get(self, number: int) -> RunRecord:
@@ -105,11 +127,13 @@ class Store:
                 .first()
             )
             if row is None:
-                raise InputError(
-                    f"run: expected the number of one in {self.url.database}, got {number}. See: runs list."
-                )
+                raise InputError(f"run: expected the number of one in {shown(self.url)}, got {number}. See: runs list.")
             own = {
-                table.name: connection.execute(sa.select(table).where(table.c.run == number)).mappings().all()
+                table.name: connection.execute(
+                    sa.select(table).where(table.c.run == number).order_by(*table.primary_key.columns)
+                )
+                .mappings()
+                .all()
                 for table in OF_A_RUN
             }
         return _record(row, own)
@@ -118,24 +142,29 @@ class Store:
         """One row a run, the newest first: its own columns and, with ``configurations``, every field of its config.
 
         ``id``, ``key``, ``kind``, ``status``, ``error``, ``origin``, ``label``, ``created`` (UTC), ``seconds``, ``model``,
-        ``dataset``, ``method``, ``sparsity``, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with the same name as one of
-        these is left out. ``deleted`` lists the deleted runs instead.
+        ``dataset``, ``method``, ``sparsity``, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with the same
+        name as one of these is left out. ``deleted`` lists the deleted runs instead.
         """
         state = runs.c.deleted.is_not(None) if deleted else runs.c.deleted.is_(None)
         columns = [
             *(runs.c.id, runs.c.key, configs.c.kind, runs.c.status, runs.c.error, runs.c.origin, runs.c.label),
             *(runs.c.created, runs.c.seconds, *(runs.c[name] for name in (*ABOUT, *HEADLINE))),
         ]
-        chosen = sa.select(*columns, configs.c.config) if configurations else sa.select(*columns)
+        chosen = sa.select(*columns, sa.cast(configs.c.config, sa.Text)) if configurations else sa.select(*columns)
         query = chosen.select_from(runs.join(configs)).where(state).order_by(runs.c.id.desc())
         with self.reading() as connection:
             found = connection.execute(query).all()
-        names = [column.name for column in columns]
-        table = pd.DataFrame([row[: len(names)] for row in found], columns=names)
+        values = list(zip(*found, strict=True)) or [()] * (len(columns) + configurations)
+        table = pd.DataFrame(
+            {column.name: _series(column, own) for column, own in zip(columns, values, strict=False)},
+            index=range(len(found)),
+        )
         table["created"] = pd.to_datetime(table["created"], unit="s", utc=True)
         if configurations:
-            fields = pd.DataFrame([flat(row[-1]) for row in found], index=table.index)
-            table = pd.concat([table, fields.drop(columns=fields.columns.intersection(names))], axis=1)
+            with engines.in_words(self.url):
+                fields = _fields(values[-1])
+            others = {name: own for name, own in fields.items() if name not in table.columns}
+            table = pd.concat([table, pd.DataFrame(others, index=table.index)], axis=1)
         return table
 
     def metrics(self, numbers: Sequence[int] | None = None) -> pd.DataFrame:
@@ -161,13 +190,20 @@ class Store:
     def rename(self, number: int, label: str) -> None:
         """Gives a run the name its user wants to see."""
         with self.writing() as connection:
-            connection.execute(runs.update().where(runs.c.id == number).values(label=label))
+            connection.execute(runs.update().where(runs.c.id == number).values(label=_text(label)))
 
-    def purge(self) -> int:
-        """Removes deleted runs for good; returns how many. Configs stay where anything still names them."""
+    def purge(self, grace: float = files.GRACE_SECONDS) -> int:
+        """Removes deleted runs for good, and files that no run names any more; returns how many runs.
+
+        A file younger than ``grace`` seconds stays until the next time: it may belong to a run that is about to be saved.
+        """
         with self.writing() as connection:
             gone = connection.execute(runs.delete().where(runs.c.deleted.is_not(None))).rowcount
-            connection.execute(configs.delete().where(configs.c.key.not_in(sa.select(runs.c.key))))
+            for table, named in ((configs, runs.c.key), (environments, runs.c.environment)):
+                used = sa.select(named).where(named.is_not(None))
+                connection.execute(table.delete().where(table.c.key.not_in(used)))
+            used = set(connection.execute(sa.select(artefacts.c.sha256)).scalars())
+            files.sweep(self.folder, used, grace)
         return gone
 
     def _mark(self, numbers: Sequence[int], when: float | None) -> None:
@@ -184,42 +220,48 @@ class Store:
         )
         with self.reading() as connection:
             rows = [row for query in queries for row in connection.execute(query.order_by(*order)).all()]
-        return pd.DataFrame(rows, columns=[column.name for column in table.columns])
+        values = list(zip(*rows, strict=True)) or [()] * len(table.columns)
+        return pd.DataFrame({c.name: _series(c, own) for c, own in zip(table.columns, values, strict=True)})
 
 
-def insert_run(connection: Connection, record: RunRecord) -> int:
-    """Writes ``record`` within a transaction; returns its number."""
-    known = connection.execute(
-        sa.select(runs.c.id, runs.c.status, runs.c.deleted).where(runs.c.key == record.key).with_for_update()
-    ).first()
+def insert_run(connection: Connection, record: RunRecord, created: float | None = None) -> int:
+    """Writes ``record`` within a transaction, as of ``created`` (seconds since 1970; now); returns its number.
+
+    What is done already stays as it is; a failed run keeps its number, and its label where the new one has none.
+    """
+    known = connection.execute(_KNOWN, {"wanted": record.key}).first()
     if known is not None and known.status == Status.DONE.value:
         if known.deleted is not None:
             connection.execute(runs.update().where(runs.c.id == known.id).values(deleted=None))
         return known.id
-    if known is not None:
-        connection.execute(runs.delete().where(runs.c.id == known.id))
     machine = json.dumps(dict(record.environment), sort_keys=True)
     environment = hashlib.sha256(machine.encode()).hexdigest()
     _put_once(connection, configs, key=record.key, kind=record.kind, config=dict(record.config))
     _put_once(connection, environments, key=environment, environment=dict(record.environment))
-    number = connection.execute(
-        runs.insert().values(
-            key=record.key,
-            status=record.status.value,
-            error=record.error,
-            origin=record.origin,
-            label=record.label,
-            created=time.time(),
-            seconds=sum(record.seconds.values()),
-            environment=environment,
-            **{name: record.about[name] for name in ABOUT},
-            **{name: _number(record.headline.get(name)) for name in HEADLINE},
-        )
-    ).inserted_primary_key[0]
+    values = {
+        "key": record.key,
+        "status": record.status.value,
+        "error": None if record.error is None else _text(record.error),
+        "origin": _text(record.origin),
+        "label": _text(record.label) or (known.label if known else ""),
+        "created": time.time() if created is None else created,
+        "seconds": _number(math.fsum(record.seconds.values())),
+        "environment": environment,
+        "deleted": None,
+        **{name: _text(record.about[name]) for name in ABOUT},
+        **{name: _number(record.headline.get(name)) for name in HEADLINE},
+    }
+    if known is None:
+        number = connection.execute(runs.insert(), values).inserted_primary_key[0]
+    else:
+        number = known.id
+        connection.execute(runs.update().where(runs.c.id == number).values(**values))
+        for table in OF_A_RUN:
+            connection.execute(table.delete().where(table.c.run == number))
     for table, rows in (
         (metrics, [_metric(metric) for metric in record.metrics]),
-        (layers, [{"position": i, **dict(row)} for i, row in enumerate(record.layers)]),
-        (timings, [{"phase": phase, "seconds": seconds} for phase, seconds in record.seconds.items()]),
+        (layers, [_layer(i, row) for i, row in enumerate(record.layers)]),
+        (timings, [{"phase": _text(phase), "seconds": float(took)} for phase, took in record.seconds.items()]),
         (artefacts, [{"name": n, "sha256": f["sha256"], "bytes": f["bytes"]} for n, f in record.artefacts.items()]),
     ):
         if rows:
@@ -240,18 +282,39 @@ def flat(config: Mapping[str, object]) -> dict[str, object]:
 
 def _put_once(connection: Connection, table: sa.Table, **values: object) -> None:
     """Inserts a row whose key says all about it, unless it is there."""
-    dialect = connection.dialect.name
-    if dialect == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert
-    connection.execute(insert(table).values(**values).on_conflict_do_nothing())
+    connection.execute(_PUT_ONCE[connection.dialect.name][table], values)
+
+
+def _text(value: str) -> str:
+    """``value`` as every database takes it: errors may quote names that are no text."""
+    return str(value).replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def _layer(position: int, row: Mapping[str, object]) -> dict[str, object]:
+    names, counts = ("layer", "shape"), ("kept", "total")
+    texts = {name: _text(row[name]) for name in names}
+    return {"position": position, **texts, **{name: int(row[name]) for name in counts}}
+
+
+def _series(column: sa.Column, values: Sequence) -> pd.Series:
+    """A column of a table as one of a frame: numbers are numbers where all are missing, or there are none."""
+    kinds = ((sa.Float, "float64"), (sa.Integer, "int64"))
+    return pd.Series(list(values), dtype=next((kind for own, kind in kinds if isinstance(column.type, own)), None))
+
+
+def _fields(texts: Sequence[str]) -> dict[str, list]:
+    """Every field of these configs, by name, in the order of the configs; None where one lacks it."""
+    found = json.loads(f"[{','.join(texts)}]")  # one reading shares the names
+    if any(type(value) is dict for config in found for value in config.values()):
+        found = [flat(config) for config in found]
+    names = dict.fromkeys(name for config in found for name in config)
+    return {name: [config.get(name) for config in found] for name in names}
 
 
 def _metric(metric: Metric) -> dict[str, object]:
     return {
-        "name": metric.name,
-        "step": metric.step,
+        "name": _text(metric.name),
+        "step": int(metric.step),
         "sparsity": _number(metric.sparsity),
         "value": _number(metric.value),
     }

@@ -1,0 +1,115 @@
+"""Kept runs side by side: their curves, what they take from each layer, and a baseline in another figure."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from app.charts.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, LineStyle, finish, method_style
+
+# One a run, so that two runs of one method stay apart; as many as are compared at once.
+STYLES = (
+    LineStyle(BLUE, "solid", "circle"),
+    LineStyle(VERMILION, "dash", "square"),
+    LineStyle(GREEN, "dot", "diamond"),
+    LineStyle(ORANGE, "dashdot", "triangle-up"),
+    LineStyle(PURPLE, "longdash", "cross"),
+)
+PATTERNS = ("", "/", ".", "x", "-")
+
+
+def runs_curve(points: pd.DataFrame, title: str = "How do these runs lose accuracy?") -> go.Figure:
+    """A line a run, its own result a ring; a run without a curve is a ring alone.
+
+    Args:
+        points: Columns ``run``, ``name``, ``sparsity`` (fraction), ``accuracy`` (percent), ``own`` (the run's own result).
+        title: The question the chart answers.
+    """
+    figure = go.Figure()
+    for style, (_, part) in zip(STYLES, points.groupby("run", sort=False), strict=False):
+        name, curve, own = part["name"].iloc[0], part[~part["own"]], part[part["own"]]
+        hover = "%{y:.2f} % at sparsity %{x:.4f}"
+        if len(curve):
+            figure.add_scatter(
+                x=curve["sparsity"],
+                y=curve["accuracy"],
+                name=name,
+                legendgroup=name,
+                mode="lines+markers",
+                line={"color": style.color, "dash": style.dash, "width": 2.5},
+                marker={"symbol": style.symbol, "size": 7},
+                hovertemplate=hover,
+            )
+        figure.add_scatter(
+            x=own["sparsity"],
+            y=own["accuracy"],
+            name=name,
+            legendgroup=name,
+            showlegend=not len(curve),
+            mode="markers",
+            marker={"size": 16, "symbol": f"{style.symbol}-open", "color": style.color, "line": {"width": 3}},
+            hovertemplate=f"the run itself: {hover}",
+        )
+    figure.update_xaxes(title="sparsity (fraction of prunable weights removed)", range=[-0.02, 1.02], tickformat=".0%")
+    figure.update_yaxes(title="test accuracy (%)", range=[0, 102])
+    return finish(figure, title, 420 + 22 * max(0, points["run"].nunique() - 2))
+
+
+def runs_layers(table: pd.DataFrame, title: str = "What do these runs take from each layer?") -> go.Figure:
+    """Bars of each layer's sparsity, side by side for the runs.
+
+    Args:
+        table: Columns ``run``, ``name``, ``layer``, ``kept``, ``total``, ``sparsity`` (fraction).
+        title: The question the chart answers.
+    """
+    figure = go.Figure()
+    layers = list(dict.fromkeys(table["layer"]))
+    for (style, pattern), (_, part) in zip(
+        zip(STYLES, PATTERNS, strict=True), table.groupby("run", sort=False), strict=False
+    ):
+        figure.add_bar(
+            x=part["sparsity"],
+            y=part["layer"],
+            orientation="h",
+            name=part["name"].iloc[0],
+            marker={
+                "color": style.color,
+                "pattern": {"shape": pattern, "size": 6, "solidity": 0.25, "fillmode": "overlay"},
+            },
+            customdata=part[["kept", "total"]],
+            hovertemplate="%{y}: sparsity %{x:.2%}, %{customdata[0]:,} of %{customdata[1]:,} kept",
+        )
+    figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_xaxes(title="share of the layer removed", range=[0, 1.02], tickformat=".0%", dtick=0.25)
+    # The first layer on top, and in each layer the first run.
+    figure.update_yaxes(categoryorder="array", categoryarray=layers, autorange="reversed")
+    runs = table["run"].nunique()
+    return finish(figure, title, 170 + 22 * max(0, runs - 2) + len(layers) * (24 + 14 * runs))
+
+
+def add_baseline(figure: go.Figure, points: pd.DataFrame) -> go.Figure:
+    """``figure``, an accuracy curve, with one more run dotted into it; ``points`` as :func:`runs_curve` takes them."""
+    if points.empty:
+        return figure
+    style, name = method_style(points["method"].iloc[0]), f"baseline: {points['name'].iloc[0]}"
+    curve, own = points[~points["own"]], points[points["own"]]
+    hover = "baseline: %{y:.2f} % at sparsity %{x:.4f}<extra></extra>"
+    if len(curve):
+        figure.add_scatter(
+            x=curve["sparsity"],
+            y=curve["accuracy"],
+            name=name,
+            legendgroup=name,
+            mode="lines",
+            line={"color": style.color, "dash": "dot", "width": 4},
+            hovertemplate=hover,
+        )
+    figure.add_scatter(
+        x=own["sparsity"],
+        y=own["accuracy"],
+        name=name,
+        legendgroup=name,
+        showlegend=not len(curve),
+        mode="markers",
+        marker={"size": 14, "symbol": "star-open", "color": style.color, "line": {"width": 2}},
+        hovertemplate=hover,
+    )
+    return figure

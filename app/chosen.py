@@ -1,0 +1,146 @@
+"""What can be done with ticked runs: open, name, pin, delete, and look at them side by side."""
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from app import charts
+from app.baseline import link_to, linked, pin
+from app.linking import link_of, lost_sentence
+from app.showing import show
+from woodfisher_core.errors import WoodFisherError
+from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.experiments.remember import KIND
+from woodfisher_core.store import Store, compare
+
+EXPLORE_PAGE = "app_pages/explore.py"
+MOST_DRAWN = 5
+JUST_DELETED = "just deleted"
+
+
+def chosen(opened: Store, runs: pd.DataFrame) -> None:
+    """Everything below the table, for the runs that are ticked in it."""
+    if runs.empty:
+        st.caption("Tick one run to open, name or pin it, and two to five to see them side by side.")
+        return
+    if len(runs) == 1:
+        one(opened, runs.iloc[0])
+    else:
+        st.subheader(f"{len(runs)} runs side by side" if len(runs) <= MOST_DRAWN else f"{len(runs)} runs")
+        _delete_button(opened, runs)
+    if len(runs) > MOST_DRAWN:
+        st.caption(f"Tick at most {MOST_DRAWN} to see them side by side.")
+        return
+    if len(runs) > 1:
+        side_by_side(runs)
+    drawn(opened, runs)
+
+
+def one(opened: Store, run: pd.Series) -> None:
+    """One run: its name, its error, its buttons, its settings."""
+    st.subheader(compare.name_of(run))
+    if not compare.missing(run["error"]):
+        st.error(str(run["error"]), icon=":material/error:")
+    record = opened.get(int(run["id"]))
+    words = ""
+    with st.container(horizontal=True, vertical_alignment="center", key="one-run"):
+        if record.kind == KIND:
+            words = _explore_link(record.config)
+        if linked() != link_to(record.key):
+            st.button("Pin as baseline", icon=":material/keep:", key="pin", on_click=pin, args=(record.key,))
+        _delete_button(opened, run.to_frame().T)
+        # Another run, another field.
+        with (
+            st.popover("Rename", icon=":material/edit:", key=f"naming-{run['id']}"),
+            st.form(f"name-{run['id']}", border=False),
+        ):
+            label = st.text_input("Name", record.label, max_chars=120, key=f"label-{run['id']}")
+            if st.form_submit_button("Save the name"):
+                opened.rename(int(run["id"]), label.strip())
+                st.rerun()
+    if words:
+        st.caption(words)
+    with st.expander("Its settings", icon=":material/tune:"):
+        st.code(json.dumps(dict(record.config), indent=1), language="json", wrap_lines=True)
+        st.caption(f"run {record.key[: compare.KEY_DIGITS]} · kept from {record.origin or 'nowhere named'}")
+
+
+def _explore_link(config: dict) -> str:
+    """The link that opens Explore on ``config``; what must be said about it."""
+    try:
+        query, lost = link_of(PruneConfig.from_dict(config))
+    except WoodFisherError as error:
+        return f"Explore cannot open it. {error}"
+    st.page_link(EXPLORE_PAGE, label="Open in Explore", icon=":material/explore:", query_params={**query, **linked()})
+    return lost_sentence(lost)
+
+
+def _delete_button(opened: Store, runs: pd.DataFrame) -> None:
+    numbers = [int(number) for number in runs["id"]]
+    st.button(
+        "Delete" if len(numbers) == 1 else f"Delete these {len(numbers)}",
+        icon=":material/delete:",
+        key="delete",
+        on_click=_delete,
+        args=(opened, numbers),
+    )
+
+
+def _delete(opened: Store, numbers: list[int]) -> None:
+    opened.delete(numbers)
+    st.session_state[JUST_DELETED] = numbers
+
+
+def side_by_side(runs: pd.DataFrame) -> None:
+    """What tells these runs apart, a column a run."""
+    settings = compare.differing(runs)
+    forms = {"accuracy": "{:.2f} %", "loss": "{:.4f} nats", "sparsity": "{:.4f}"}
+    rows = {name: [_written(value, form) for value in runs[name]] for name, form in forms.items()}
+    rows |= {name.replace("_", " "): [compare.written(value) for value in runs[name]] for name in settings}
+    columns = [compare.name_of(run) for _, run in runs.iterrows()]
+    # Two runs may have been given one name.
+    columns = [f"{c} (#{n})" if columns.count(c) > 1 else c for c, n in zip(columns, runs["id"], strict=True)]
+    st.table(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+    if not settings:
+        st.caption("They differ in no setting.")
+
+
+def _written(value: object, form: str) -> str:
+    return "–" if compare.missing(value) else form.format(value)
+
+
+def drawn(opened: Store, runs: pd.DataFrame) -> None:
+    """Their curves and their layers."""
+    numbers = [int(number) for number in runs["id"]]
+    points = compare.curve_table(runs, opened.metrics(numbers))
+    layers = compare.layers_table(runs, opened.layers(numbers))
+    grid = st.grid(2, min_column_width=440)
+    if len(points):
+        with grid.cell():
+            show(charts.runs_curve(points), _curve_sentence(points), "runs-curve")
+    if len(layers):
+        with grid.cell():
+            show(charts.runs_layers(layers), _layers_sentence(layers), "runs-layers")
+
+
+def _curve_sentence(points: pd.DataFrame) -> str:
+    own = points[points["own"]]
+    best = own.loc[own["accuracy"].idxmax()] if len(own) else points.loc[points["accuracy"].idxmax()]
+    words = f"Rings are the runs themselves; highest is {best['name']}, {best['accuracy']:.2f}\u00a0% at {best['sparsity']:.1%}."
+    bare = own.loc[~own["run"].isin(points.loc[~points["own"], "run"]), "name"]
+    if len(bare):
+        words += f" No curve was kept with {', '.join(bare)}."
+    return words
+
+
+def _layers_sentence(layers: pd.DataFrame) -> str:
+    if layers["run"].nunique() == 1:
+        most = layers.loc[layers["sparsity"].idxmax()]
+        return f"{most['layer']} gives most, {most['sparsity']:.1%}."
+    spread = layers.groupby("layer", sort=False)["sparsity"].agg(lambda s: s.max() - s.min() if len(s) > 1 else None)
+    if spread.isna().all():
+        return "They are different networks: no layer is in two of them."
+    if not spread.max() > 0:
+        return "They take the same share of every layer."
+    return f"They differ most in {spread.idxmax()}, by {100 * spread.max():.1f} points."

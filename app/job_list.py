@@ -1,0 +1,69 @@
+"""All jobs of the run store, whoever asked for them: those under way with their progress, and how the last ones ended."""
+
+from datetime import UTC, datetime
+
+import pandas as pd
+import streamlit as st
+
+from app.jobs import POLL_SECONDS, cancel, queue, standing_text
+from app.shared import store
+from woodfisher_core.errors import WoodFisherError
+from woodfisher_core.jobs import Job
+from woodfisher_core.jobs.starting import ensure_worker
+
+# How many finished ones are listed; `jobs list` shows all.
+SHOWN = 20
+
+
+def job_list() -> None:
+    """An expander, open while something is under way; absent where nobody ever asked for a job."""
+    found = queue().jobs()
+    if not found:
+        return
+    under_way = [job for job in found if not job.over]
+    title = f"{len(under_way)} under way or waiting" if under_way else "nothing under way"
+    with st.expander(f"Jobs: {title}", icon=":material/pending_actions:", expanded=bool(under_way)):
+
+        @st.fragment(run_every=POLL_SECONDS if under_way else None)
+        def live() -> None:
+            try:
+                now = [job for job in queue().jobs() if not job.over]
+                if now:
+                    ensure_worker(store())
+            except WoodFisherError as error:
+                st.error(str(error), icon=":material/error:")
+                return
+            if len(now) != len(under_way):
+                st.rerun()
+            for job in now:
+                _line(job)
+
+        live()
+        over = [job for job in found if job.over]
+        if over:
+            st.dataframe(_table(over[:SHOWN]), hide_index=True)
+            if len(over) > SHOWN:
+                st.caption(f"The last {SHOWN} of {len(over):,}; all of them: `python -m woodfisher_core jobs list`.")
+
+
+def _line(job: Job) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        share = min(1.0, job.done / job.total) if job.total else 0.0
+        st.progress(share, text=f"**{job.title}** {standing_text(job)}")
+        st.button("Stop", icon=":material/stop:", key=f"stop-job-{job.number}", on_click=cancel, args=(job.number,))
+
+
+def _table(jobs: list[Job]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "job": job.title,
+                "ended as": job.status.label,
+                "parts": f"{job.done:,} of {job.total:,}",
+                "asked for by": job.origin,
+                "ended": None if job.finished is None else datetime.fromtimestamp(job.finished, UTC),
+                "what went wrong": job.error or "",
+            }
+            for job in jobs
+        ]
+    )

@@ -1,0 +1,205 @@
+"""Runs side by side: what differs, what a baseline makes of the numbers, what a filter leaves."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from woodfisher_core.errors import InputError
+from woodfisher_core.store import Metric, RunRecord, Store, compare
+
+KEYS = ("a1" * 32, "a1b2c3" + "0" * 58, "ff" * 32, "0" * 64)
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Three finished runs and a failed one, as a store gives them."""
+    common = {"kind": "prune", "origin": "", "seconds": 1.0, "dataset": "digits", "dense_accuracy": 97.0}
+    rows = [
+        (1, "woodfisher", "digits-mlp", "done", "", 0.8, 90.0, 0.5, 1e-3, "layer", [], None, True),
+        (2, "magnitude", "digits-mlp", "done", "My Best", 0.7998, 92.5, 0.25, 1e-3, "100", ["fc1"], 200.0, True),
+        (3, "woodfisher", "digits-cnn", "done", "", 0.5, 97.0, math.inf, 1e-1, "network", ["fc1", "fc2"], None, False),
+        (4, "lamp", "digits-cnn", "failed", "", math.nan, math.nan, math.nan, 1e-1, "layer", [], None, True),
+    ]
+    names = ("id", "method", "model", "status", "label", "sparsity", "accuracy", "loss")
+    settings = ("damping", "block_size", "exclude", "images", "fresh_samples")
+    found = pd.DataFrame(rows, columns=[*names, *settings]).assign(**common)
+    found["key"] = KEYS
+    found["error"] = [None, None, None, "no inverse"]
+    found["created"] = pd.Timestamp("2026-01-02", tz="UTC")
+    found["solver"], found["data_dir"] = "auto", ["a", "b", "c", "d"]
+    found["weights"], found["weights_hash"] = "shipped", ["m", "m", "c", "c"]
+    found["data_hash"] = "d"
+    return found
+
+
+def ids(table: pd.DataFrame) -> list[int]:
+    return table["id"].tolist()
+
+
+def test_only_what_differs(table):
+    """Settings that differ, lists and missing ones too; no results, no places, no hash that the network explains."""
+    expected = {"model", "method", "damping", "block_size", "exclude", "images", "fresh_samples"}
+    assert set(compare.differing(table)) == expected
+    assert compare.differing(table.iloc[:1]) == []
+    assert set(compare.differing(table.iloc[[0, 1]])) == {"method", "block_size", "exclude", "images"}
+
+
+def test_other_weights_of_one_network_differ(table):
+    """A hash is named where the network and its data do not tell it."""
+    table.loc[1, "weights_hash"] = "retrained"
+    assert "weights_hash" in compare.differing(table.iloc[:2])
+
+
+def test_against_a_baseline(table):
+    found = compare.against(table, 2)
+    assert found["accuracy_difference"].tolist()[:3] == [-2.5, 0.0, 4.5]
+    assert found["loss_difference"].tolist()[:3] == [0.25, 0.0, math.inf]
+    assert found["sparsity_difference"].iloc[0] == pytest.approx(0.0002)
+    assert found.filter(like="_difference").iloc[3].isna().all()
+    assert "accuracy_difference" not in table, "the table given is left as it was"
+    assert compare.against(table, 4).filter(like="_difference").isna().all(axis=None)
+    with pytest.raises(InputError, match="baseline: expected the number of a run, got 9"):
+        compare.against(table, 9)
+
+
+def test_a_baseline_that_is_filtered_out(table):
+    found = compare.against(table.iloc[:1], table.iloc[2])
+    assert found["accuracy_difference"].tolist() == [-7.0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ({}, [1, 2, 3, 4]),
+        ({"models": ["digits-mlp"]}, [1, 2]),
+        ({"methods": ["lamp", "woodfisher"]}, [1, 3, 4]),
+        ({"statuses": ["failed"]}, [4]),
+        ({"datasets": ["mnist"]}, []),
+        ({"sparsity": (0.8, None)}, [1, 2]),
+        ({"sparsity": (None, 0.5)}, [3]),
+        ({"accuracy": (92.5, 95.0)}, [2]),
+        ({"text": "best"}, [2]),
+        ({"text": ".*"}, []),
+        ({"models": ["digits-mlp"], "text": "BEST", "sparsity": (0.0, 1.0)}, [2]),
+    ],
+    ids=str,
+)
+def test_filters(table, asked, left):
+    assert ids(compare.filtered(table, **asked)) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("damping<1e-2", [1, 2]),
+        ("damping>=0.1", [3, 4]),
+        ("damping = 0.001", [1, 2]),
+        ("damping==1E-3", [1, 2]),
+        ("block_size=layer", [1, 4]),
+        ("block_size!=layer", [2, 3]),
+        ("block_size=100", [2]),
+        ("block_size<=100", [2]),
+        ("images=none", [1, 3, 4]),
+        ("images=200", [2]),
+        ("images!=none", [2]),
+        ("images>0", [2]),
+        ("exclude=fc1", [2]),
+        ("exclude=fc1, fc2", [3]),
+        ("exclude=none", [1, 4]),
+        ("fresh_samples=False", [3]),
+        ("fresh_samples>0", []),
+        ("accuracy>95", [3]),
+        ("label=my best", [2]),
+    ],
+)
+def test_conditions(table, text, left):
+    assert ids(compare.filtered(table, conditions=[compare.parse_condition(text)])) == left
+
+
+@pytest.mark.parametrize(
+    "text", ["", "damping", "damping<", "damping<layer", "<3", "damping ~ 3", "__import__('os')", "a<1<nan"]
+)
+def test_what_is_no_condition_is_refused(text):
+    with pytest.raises(InputError, match=r"^where: "):
+        compare.parse_condition(text)
+
+
+def test_an_unknown_field_is_named(table):
+    with pytest.raises(InputError, match="no run has a field 'dampng'; expected one of accuracy, block_size"):
+        compare.filtered(table, conditions=[compare.parse_condition("dampng=1")])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("3", 3), ("#3", 3), ("a1a1a1", 1), ("A1B2C3", 2), ("000000", 4), ("f" * 64, 3)]
+)
+def test_a_run_by_number_or_key(table, text, number):
+    assert compare.find(table, text) == number
+
+
+@pytest.mark.parametrize("text", ["9", "a1", "", "zz", "a1b2c4", "-1", "f" * 65])
+def test_no_such_run(table, text):
+    with pytest.raises(InputError, match="run: expected the number of a run or at least 6 digits of its key"):
+        compare.find(table, text)
+
+
+def test_two_keys_that_begin_alike(table):
+    table["key"] = ["abcdef" + str(i) * 58 for i in range(4)]
+    with pytest.raises(InputError, match="4 keys begin with abcdef"):
+        compare.find(table, "abcdef")
+
+
+def test_names(table):
+    names = [compare.name_of(run) for _, run in table.iterrows()]
+    assert names == ["#1 WoodFisher (OBS), 80\u00a0%", "My Best", "#3 WoodFisher (OBS), 50\u00a0%", "#4 LAMP"]
+    assert compare.name_of(table.iloc[0], numbered=False) == "WoodFisher (OBS), 80\u00a0%"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((None, "none"), (math.nan, "none"), ([], "none"), (True, "true"), (np.bool_(False), "false")),
+        *((1e-3, "0.001"), (200.0, "200"), (np.int64(7), "7"), (["fc1", "fc2"], "fc1, fc2"), ("layer", "layer")),
+    ],
+)
+def test_settings_in_words(value, text):
+    assert compare.written(value) == text
+
+
+def test_curves_and_layers(table):
+    """Points in their order whatever the order of the rows, the run's own apart; NaN left out; the runs as they are given."""
+    points = [(1, "accuracy", 0, 0.8, 90.0), (1, "accuracy", 2, 0.9, 70.0), (1, "accuracy", 1, 0.5, 95.0)]
+    points += [(1, "loss", 1, 0.5, 0.1), (2, "accuracy", 0, 0.8, 92.5), (3, "accuracy", 1, 0.5, math.nan)]
+    metrics = pd.DataFrame(points, columns=["run", "name", "step", "sparsity", "value"])
+    found = compare.curve_table(table.iloc[[1, 0, 2]], metrics)
+    assert found["run"].tolist() == [2, 1, 1, 1]
+    assert found["accuracy"].tolist() == [92.5, 90.0, 95.0, 70.0]
+    assert found["own"].tolist() == [True, True, False, False]
+    rows = [(1, 1, "fc2", "2×2", 1, 4), (1, 0, "fc1", "2×2", 2, 4), (2, 0, "fc1", "2×2", 4, 4)]
+    layers = pd.DataFrame(rows, columns=["run", "position", "layer", "shape", "kept", "total"])
+    found = compare.layers_table(table.iloc[[1, 0]], layers)
+    assert found[["run", "layer", "sparsity"]].values.tolist() == [[2, "fc1", 0.0], [1, "fc1", 0.5], [1, "fc2", 0.75]]
+
+
+def test_with_a_real_store(tmp_path):
+    """What a store gives is what these functions take, an empty one too."""
+    store = Store(tmp_path / "runs.sqlite")
+    assert compare.differing(store.runs()) == []
+    assert compare.filtered(store.runs(), text="x", conditions=[compare.parse_condition("damping<1")]).empty
+    for i, damping in enumerate((1e-3, 1e-2)):
+        store.save(
+            RunRecord(
+                kind="prune",
+                key=KEYS[i],
+                config={"damping": damping, "exclude": [], "group": {"inner": damping}},
+                about={"model": "digits-mlp", "dataset": "digits", "method": "woodfisher"},
+                headline={"sparsity": 0.5, "accuracy": 90.0 + i, "loss": 0.1},
+                metrics=(Metric("accuracy", 90.0 + i, 0.5),),
+            )
+        )
+    table = store.runs()
+    assert compare.differing(table) == ["damping", "group.inner"]
+    assert ids(compare.filtered(table, conditions=[compare.parse_condition("group.inner<0.005")])) == [1]
+    assert compare.against(table, 1)["accuracy_difference"].tolist() == [1.0, 0.0]
+    assert compare.curve_table(table, store.metrics())["accuracy"].tolist() == [91.0, 90.0]

@@ -1,0 +1,246 @@
+"""``sweep``: one network at many settings, from the command line; stopped or killed, the same command goes on."""
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from tqdm import tqdm
+
+from woodfisher_core.commands.flags import (
+    add_method,
+    add_network,
+    choices,
+    memory_budget,
+    method_options,
+    network_options,
+)
+from woodfisher_core.errors import InputError, WoodFisherError
+from woodfisher_core.experiments import Workspace
+from woodfisher_core.jobs import Job, JobStatus, Part, StoreQueue
+from woodfisher_core.jobs.kinds import submit
+from woodfisher_core.jobs.runner import run_job
+from woodfisher_core.options import Solver
+from woodfisher_core.planning import Storage, parse_storage
+from woodfisher_core.sampling import read_indices
+from woodfisher_core.store import Store
+from woodfisher_core.store.claims import heartbeat
+from woodfisher_core.store.owners import this_owner
+from woodfisher_core.sweeps import Sweep, WorkerPool, resolved, sweep_request, sweeps_on
+from woodfisher_core.sweeps.axes import parse_axes
+
+ORIGIN = "sweep"
+# How often the bar moves.
+LOOK_SECONDS = 0.3
+# What a table says of each point after the fields that vary.
+COLUMNS = {"accuracy": "{:.2f}", "loss": "{:.4f}", "sparsity": "{:.4f}", "seconds": "{:.2f}"}
+
+
+def add_sweep(parser: argparse.ArgumentParser) -> None:
+    """Its flags."""
+    parser.description = (
+        "Prunes one network at many settings, a grid or a random sample, sharing what they have in common. Every point is kept "
+        "as a run as soon as it is done; one that is known already is not computed again. Stopped or killed, the same command "
+        "goes on. The solver is spectral unless told otherwise: it serves every damping with one decomposition."
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "what to vary (any setting of a run, by the name it has in `runs show`):\n"
+        "  --vary damping=1e-5,1e-3,1e-1          these values\n"
+        "  --vary damping=1e-6..1e-1:log:6        six values, evenly in the logarithm\n"
+        "  --vary seed=0..4                       every whole number\n"
+        "  --vary method=woodfisher,magnitude     words, too\n"
+        "  --vary num_samples=10..1000:log        anything between, with --random"
+    )
+    what = parser.add_argument_group("sweep")
+    what.add_argument(
+        "--vary", action="append", default=[], metavar="FIELD=VALUES", help="a setting that varies; repeatable"
+    )
+    what.add_argument("--random", type=int, metavar="COUNT", help="so many random points (default: the whole grid)")
+    what.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="fixes the random points (default: 0)")
+    add_network(parser)
+    add_method(parser, solver=Solver.SPECTRAL)
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--held-out", type=int, default=0, metavar="N", help="other samples to check each point's loss on (default: 0)"
+    )
+    run.add_argument("--seed", type=int, default=0, metavar="K", help="fixes the order of the samples (default: 0)")
+    run.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps (default: auto)")
+    run.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="K",
+        help="processes, of one thread each if several (default: 1, this one)",
+    )
+    run.add_argument(
+        "--memory-budget", type=float, metavar="GIB", help="GiB the sweep may take (default: 70 %% of the free)"
+    )
+    run.add_argument(
+        "--storage", default="auto", metavar="WHERE", help=f"auto; {choices(Storage, None)} (default: auto)"
+    )
+    run.add_argument("--scratch", metavar="DIR", help="folder for a scratch file (default: the system's)")
+    run.add_argument(
+        "--store",
+        metavar="PLACE",
+        help="a file or a PostgreSQL URL (default: $WOODFISHER_STORE, else the user's data folder)",
+    )
+    run.add_argument("--detach", action="store_true", help="only put it into the queue of jobs, for a worker to run")
+    run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    parser.set_defaults(run=_sweep)
+
+
+def _sweep(options: argparse.Namespace, memory_at_start: int) -> int:
+    if not options.vary:
+        raise InputError("sweep: nothing varies. Give --vary FIELD=VALUES, such as --vary damping=1e-5..1e-1:log:5.")
+    if options.workers < 1 or (options.workers > 1 and options.detach):
+        raise InputError(f"--workers: expected at least 1, and 1 with --detach, got {options.workers}.")
+    indices = None if options.sample_indices is None else tuple(read_indices(options.sample_indices).tolist())
+    base = {"sample_indices": indices, "held_out": options.held_out}
+    sweep = Sweep(
+        base=tuple({**base, **network_options(options), **method_options(options)}.items()),
+        vary=parse_axes(options.vary, random=options.random is not None),
+        count=options.random,
+        seed=options.sweep_seed if options.random is not None else 0,
+    )
+    space = Workspace(
+        memory_budget=memory_budget(options.memory_budget),
+        storage=parse_storage(options.storage),
+        scratch=options.scratch,
+    )
+    sweep = resolved(sweep, space)
+    queue = StoreQueue(Store(options.store))
+    queue.revive()
+    job = submit(queue, sweep_request(sweep, ORIGIN))
+    if options.detach:
+        print(json.dumps({"job": job.number}) if options.json else _detached(job))
+        return 0
+    job = _to_its_end(queue, job, space, options.workers)
+    points = [_point(part) for part in queue.parts(job.number)]
+    if job.status is not JobStatus.DONE:
+        raise WoodFisherError(
+            f"job {job.number} is {job.status.label.lower()} with {len(points):,} of {sweep.total:,} points"
+            + (f": {job.error}" if job.error else ". The same command goes on.")
+        )
+    failed = [point for point in points if point["error"]]
+    names = [name for name, _ in sweep.vary]
+    if options.json:
+        print(json.dumps({"job": job.number, "points": points, "sweep": sweep.to_dict()}))
+    else:
+        print(_table(points, names))
+    if len(failed) == len(points):
+        raise WoodFisherError(f"sweep: every point failed, the first one with: {failed[0]['error']}")
+    return 0
+
+
+def _detached(job: Job) -> str:
+    if job.over:
+        return f"job {job.number} is {job.status.label.lower()} already: jobs show {job.number}"
+    return f"job {job.number} waits for a worker: an open page has one, or: jobs work. How far it is: jobs show {job.number}"
+
+
+def _to_its_end(queue: StoreQueue, job: Job, space: Workspace, workers: int) -> Job:
+    """Runs the job here, or follows the process that runs it and takes over should that one die; returns it as it ends."""
+    with _bar(queue, job):
+        while not job.over:
+            mine = queue.take(this_owner(), job.number)  # which puts a dead process's job back first
+            if mine is None:
+                time.sleep(LOOK_SECONDS)
+            else:
+                _run(queue, mine, space, workers)
+            job = queue.get(job.number)
+    return job
+
+
+def _run(queue: StoreQueue, job: Job, space: Workspace, workers: int) -> None:
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(heartbeat(queue.store))
+            if workers > 1:
+                pool = stack.enter_context(WorkerPool(workers))
+                stack.enter_context(sweeps_on(pool, workers))
+            run_job(queue, job, space)
+    except KeyboardInterrupt:
+        queue.cancel(job.number)  # else a worker would go on with it
+        done = len(queue.parts(job.number))
+        print(f"job {job.number}: {done:,} points are kept; the same command goes on with the others", file=sys.stderr)
+        raise
+
+
+@contextmanager
+def _bar(queue: StoreQueue, job: Job) -> Iterator[None]:
+    """A bar on standard error while the block runs; points that were there count for nothing in the time left."""
+    stop = threading.Event()
+
+    def follow(bar: tqdm) -> None:
+        seen: set[int] = set()
+        while not bar.disable:
+            last = stop.wait(LOOK_SECONDS)
+            found = queue.parts(job.number)
+            fresh = [part for part in found if part.position not in seen]
+            bar.initial += sum(part.position in before or bool(part.value.get("reused")) for part in fresh)
+            seen |= {part.position for part in fresh}
+            now = queue.get(job.number)
+            bar.total = now.total or None
+            best = max((part.value["accuracy"] for part in found if part.error is None), default=None)
+            bar.set_postfix_str(now.message if best is None else f"best {best:.2f} %", refresh=False)
+            bar.update(len(fresh))
+            if last:
+                return
+
+    before = {part.position for part in queue.parts(job.number)}
+    with tqdm(desc=f"job {job.number}", unit="point", leave=False, disable=None) as bar:
+        thread = threading.Thread(target=follow, args=(bar,), name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _point(part: Part) -> dict[str, object]:
+    return {"position": part.position, **part.value, "key": part.key, "error": part.error}
+
+
+def _table(points: Sequence[dict], names: Sequence[str]) -> str:
+    """The best first: the fields that vary, then what came out; below it the points that failed."""
+    fine = sorted((point for point in points if not point["error"]), key=lambda p: (-p["accuracy"], p["position"]))
+    shown = [name for name in names if len({str(point["changes"][name]) for point in points}) > 1] or list(names)
+    results = [name for name in COLUMNS if name not in shown]
+    rows = [
+        [_word(point["changes"][name]) for name in shown] + [_number(point[name], COLUMNS[name]) for name in results]
+        for point in fine
+    ]
+    lines = _aligned([[*shown, *results], *rows]) if rows else []
+    reused = sum(point["reused"] for point in fine)
+    if reused:
+        lines.append(f"{reused:,} of {len(points):,} points were in the store already")
+    failed = [point for point in points if point["error"]]
+    if failed:
+        lines.append(f"{len(failed):,} of {len(points):,} points failed:")
+        lines += [
+            "  " + ", ".join(f"{name} {_word(point['changes'][name])}" for name in shown) + f": {point['error']}"
+            for point in failed
+        ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, list):
+        return "+".join(str(item) for item in value) or "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "default" if value is None else str(value)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
