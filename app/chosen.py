@@ -7,14 +7,14 @@ import streamlit as st
 
 from app import charts
 from app.baseline import link_to, linked, pin
-from app.linking import link_of, lost_sentence
+from app.linking import gradual_link_of, link_of, lost_sentence
 from app.showing import show
 from woodfisher_core.errors import WoodFisherError
-from woodfisher_core.experiments import PruneConfig
-from woodfisher_core.experiments.remember import KIND
-from woodfisher_core.store import Store, compare
+from woodfisher_core.experiments.gradual import GradualConfig
+from woodfisher_core.experiments.kinds import parse_config
+from woodfisher_core.store import RunRecord, Store, compare
 
-EXPLORE_PAGE = "app_pages/explore.py"
+EXPLORE_PAGE, GRADUAL_PAGE = "app_pages/explore.py", "app_pages/gradual.py"
 MOST_DRAWN = 5
 JUST_DELETED = "just deleted"
 
@@ -45,8 +45,7 @@ def one(opened: Store, run: pd.Series) -> None:
     record = opened.get(int(run["id"]))
     words = ""
     with st.container(horizontal=True, vertical_alignment="center", key="one-run"):
-        if record.kind == KIND:
-            words = _explore_link(record.config)
+        words = _page_link(record)
         if linked() != link_to(record.key):
             st.button("Pin as baseline", icon=":material/keep:", key="pin", on_click=pin, args=(record.key,))
         _delete_button(opened, run.to_frame().T)
@@ -66,14 +65,18 @@ def one(opened: Store, run: pd.Series) -> None:
         st.caption(f"run {record.key[: compare.KEY_DIGITS]} · kept from {record.origin or 'nowhere named'}")
 
 
-def _explore_link(config: dict) -> str:
-    """The link that opens Explore on ``config``; what must be said about it."""
+def _page_link(record: RunRecord) -> str:
+    """The link that opens a run on its own page; what must be said about it."""
+    gradual = record.kind == GradualConfig.kind
+    page, name = (GRADUAL_PAGE, "Gradual") if gradual else (EXPLORE_PAGE, "Explore")
     try:
-        query, lost = link_of(PruneConfig.from_dict(config))
+        config = parse_config(record.kind, record.config)
+        query, lost = gradual_link_of(config) if gradual else link_of(config)
     except WoodFisherError as error:
-        return f"Explore cannot open it. {error}"
-    st.page_link(EXPLORE_PAGE, label="Open in Explore", icon=":material/explore:", query_params={**query, **linked()})
-    return lost_sentence(lost)
+        return f"{name} cannot open it. {error}"
+    icon = ":material/stairs:" if gradual else ":material/explore:"
+    st.page_link(page, label=f"Open in {name}", icon=icon, query_params={**query, **linked()})
+    return lost_sentence(lost, name)
 
 
 def _delete_button(opened: Store, runs: pd.DataFrame) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import streamlit as st
 
-from app.jobs import POLL_SECONDS, cancel, queue, standing_text
+from app.jobs import POLL_SECONDS, cancel, progress, queue
 from app.shared import store
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.jobs import Job
@@ -48,8 +48,7 @@ def job_list() -> None:
 
 def _line(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        share = min(1.0, job.done / job.total) if job.total else 0.0
-        st.progress(share, text=f"**{job.title}** {standing_text(job)}")
+        progress(job, job.title)
         st.button("Stop", icon=":material/stop:", key=f"stop-job-{job.number}", on_click=cancel, args=(job.number,))
 
 

@@ -113,13 +113,9 @@ def _standing(seen: Seen) -> None:
     job, label, key = seen.job, seen.wanted.label, _start_key(seen.wanted)
     if seen.busy:
         with st.container(horizontal=True, vertical_alignment="center"):
-            if job.status is JobStatus.QUEUED:
-                st.markdown(f"**{label}** {_waiting(job)}")
-            else:
-                done = min(1.0, job.done / job.total) if job.total else 0.0
-                st.progress(done, text=f"**{label}**: {_doing(job)}")
+            progress(job, label)
             _button(
-                "Stop", "stop", f"stop-{key}", _cancel, job.number, "For everyone who looks at it; what is done stays."
+                "Stop", "stop", f"stop-{key}", cancel, job.number, "For everyone who looks at it; what is done stays."
             )
     elif job.status is JobStatus.CANCELLED:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -130,6 +126,15 @@ def _standing(seen: Seen) -> None:
     elif job.status is JobStatus.FAILED:
         st.error(f"{label}: {job.error}", icon=":material/error:")
         _button("Try again", "refresh", key, start, seen.wanted.request)
+
+
+def progress(job: Job, label: str) -> None:
+    """What an unfinished job does or waits for."""
+    if job.status is JobStatus.QUEUED:
+        st.markdown(f"**{label}** {_waiting(job)}")
+    else:
+        done = min(1.0, job.done / job.total) if job.total else 0.0
+        st.progress(done, text=f"**{label}**: {_doing(job)}")
 
 
 def _start_key(wanted: Wanted) -> str:
@@ -150,7 +155,8 @@ def _doing(job: Job) -> str:
     return f"{job.message or 'begins …'}{left}"
 
 
-def _cancel(number: int) -> None:
+def cancel(number: int) -> None:
+    """Stops a job for everyone."""
     try:
         queue().cancel(number)
     except WoodFisherError as error:

@@ -1,4 +1,4 @@
-"""From a kept run's config back to Explore's controls: the link that sets them, and what they cannot show."""
+"""From a kept run's config back to the controls of its page: the link that sets them, and what they cannot show."""
 
 import dataclasses
 import fnmatch
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from app.facts import Facts, facts_of
+from app.schedule import BATCHES, MOST_EPOCHS, RATES, gradual_config
 from app.state import (
     AUTO,
     BATCHNORM_COUNTS,
@@ -20,10 +21,12 @@ from app.state import (
 )
 from woodfisher_core.devices import resolve_device
 from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.experiments.gradual import GradualConfig
 from woodfisher_core.methods import get_method
 from woodfisher_core.models import get_model
 from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, Solver
 from woodfisher_core.store.compare import written
+from woodfisher_core.store.store import flat
 
 Query = dict[str, str | list[str]]
 # Fields that a control of Explore sets, and those that say where or by which engine, and no wish.
@@ -103,6 +106,22 @@ def link_of(config: PruneConfig) -> tuple[Query, dict[str, tuple[object, object]
     return query, lost
 
 
+def gradual_link_of(config: GradualConfig) -> tuple[Query, dict[str, tuple[object, object]]]:
+    """The same for the Gradual page and a gradual run."""
+    query, lost = link_of(config.prune)
+    schedule, tuning = config.schedule, config.tuning
+    rate = min(RATES, key=lambda option: abs(math.log(float(option) / tuning.learning_rate)))
+    batch = min(BATCHES, key=lambda option: abs(option - tuning.batch_size))
+    epochs = min(config.epochs, MOST_EPOCHS)
+    first, last = min(schedule.start_epoch, epochs), min(schedule.end_epoch, epochs)
+    every = min(schedule.frequency, MOST_EPOCHS)
+    steps = {"epochs": epochs, "first": first, "last": last, "every": every, "rate": rate, "batch": batch}
+    shown = gradual_config(config.prune, epochs, first, last, every, float(rate), batch)
+    own, there = flat(config.to_dict()), flat(shown.to_dict())
+    lost |= {name: (value, there[name]) for name, value in own.items() if value != there[name]}
+    return query | {name: str(value) for name, value in steps.items()}, lost
+
+
 def _device(config: PruneConfig, lost: dict) -> str:
     automatic = str(resolve_device(AUTO))
     if config.device in (AUTO, automatic):
@@ -134,14 +153,14 @@ def _count(field: str, config: PruneConfig, offered: Sequence[str], size: int, n
     return str(counts[near(field, counts, logarithmic=True)]) if counts else "all"
 
 
-def lost_sentence(lost: dict[str, tuple[object, object]]) -> str:
-    """What Explore will show otherwise, in words; empty where it shows the very run."""
+def lost_sentence(lost: dict[str, tuple[object, object]], page: str = "Explore") -> str:
+    """What ``page`` will show otherwise, in words; empty where it shows the very run."""
     if not lost:
         return ""
     parts = [
         f"{field.replace('_', ' ')} {_short(shown)} in place of {_short(own)}" for field, (own, shown) in lost.items()
     ]
-    return f"Explore has no control for all of this run. It will show {'; '.join(parts)}."
+    return f"{page} has no control for all of this run. It will show {'; '.join(parts)}."
 
 
 def _short(value: object) -> str:

@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from app.shared import resume_jobs
+
 st.set_page_config(page_title="WoodFisher Explorer", page_icon="✂️", layout="wide")
 
 page = st.navigation(
@@ -40,4 +42,5 @@ page = st.navigation(
     ],
     position="top",
 )
+resume_jobs()
 page.run()

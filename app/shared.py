@@ -1,10 +1,13 @@
 """What all sessions share: one workspace, hence one byte-bounded cache and one computation at a time; one open run store."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
 
+from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import Workspace
+from woodfisher_core.jobs.starting import ensure_worker
 from woodfisher_core.store import Store
 from woodfisher_core.store.engine import parse_url
 
@@ -36,3 +39,10 @@ def _is_there(opened: Store) -> bool:
 @st.cache_resource(max_entries=4, show_spinner=False, validate=_is_there, on_release=Store.close)
 def _opened(place: str) -> Store:
     return Store(place)
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def resume_jobs() -> None:
+    """Once a server: what an earlier one left unfinished goes on."""
+    with suppress(WoodFisherError):  # pages that need the store say what is wrong with it
+        ensure_worker(store())

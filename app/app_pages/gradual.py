@@ -21,25 +21,19 @@ from app.explain_gradual import (
 from app.jobs import Seen, Wanted, follow, look, start
 from app.keeping import to_runs
 from app.opening import opened
+from app.schedule import schedule_controls
 from app.shared import store
 from app.showing import Place, show
 from app.state import View
 from woodfisher_core.errors import InputError, WoodFisherError
-from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.experiments import Workspace
 from woodfisher_core.experiments.gradual import GradualConfig
 from woodfisher_core.experiments.gradual_cost import predict_gradual
-from woodfisher_core.fine_tuning import FineTuning
 from woodfisher_core.jobs.gradual import gradual_request
 from woodfisher_core.methods import get_method
-from woodfisher_core.schedules import GradualSchedule
 
 # The page's first run in a session begins by itself, in the background, where it is predicted to take less than this.
 AT_ONCE_SECONDS = 20.0
-EPOCHS, LAST_STEP, MOST_EPOCHS = 10, 6, 100
-# As everywhere in gradual pruning the schedule begins with a small first step.
-FIRST_SPARSITY = 0.05
-RATES = ("0.001", "0.003", "0.01", "0.03", "0.1")
-BATCHES = (16, 32, 64, 128, 256, 512)
 
 
 def page() -> None:
@@ -99,59 +93,6 @@ def page() -> None:
     equation(config)
     numbers(settings, seen, dense)
     status.caption("Up to date." if not any(one.busy for one in seen) else "Computing in the background …")
-
-
-def schedule_controls(prune: PruneConfig) -> GradualConfig:
-    """The schedule and the training that the controls say, for ``prune``."""
-    bound = lambda key: {"key": key, "bind": "query-params"}  # noqa: E731
-    with st.grid(6, min_column_width=140):
-        epochs = st.number_input(
-            "Epochs", 1, MOST_EPOCHS, EPOCHS, help="Passes over the data in all.", **bound("epochs")
-        )
-        for key in ("first", "last"):  # where fewer epochs are left than a link or an earlier choice says
-            if st.session_state.get(key, 0) > epochs:
-                st.session_state[key] = epochs
-        last = st.number_input(
-            "Last step in epoch",
-            1,
-            MOST_EPOCHS,
-            min(LAST_STEP, epochs),
-            help="$t_1$: the final sparsity is reached before this epoch's training. What comes after only trains.",
-            **bound("last"),
-        )
-        first = st.number_input(
-            "First step in epoch",
-            1,
-            MOST_EPOCHS,
-            1,
-            help="$t_0$: epochs before it train the dense network.",
-            **bound("first"),
-        )
-        every = st.number_input(
-            "Epochs a step", 1, MOST_EPOCHS, 1, help="How many epochs it trains from step to step.", **bound("every")
-        )
-        rate = st.select_slider(
-            "Learning rate",
-            RATES,
-            "0.01",
-            help="Of SGD with momentum 0.9; it falls along half a cosine.",
-            **bound("rate"),
-        )
-        batch = st.select_slider("Batch size", BATCHES, 64, help="Images a step of SGD.", **bound("batch"))
-    final = prune.sparsity
-    if prune.pattern is not None:
-        st.caption(f"The pattern {prune.pattern} is reached in one step, before epoch {last}.")
-        schedule = GradualSchedule(initial=final, final=final, start_epoch=int(last), end_epoch=int(last))
-    else:
-        schedule = GradualSchedule(
-            initial=FIRST_SPARSITY if final > FIRST_SPARSITY else 0.0,
-            final=final,
-            start_epoch=int(first),
-            end_epoch=int(last),
-            frequency=int(every),
-        )
-    tuning = FineTuning(learning_rate=float(rate), batch_size=int(batch))
-    return GradualConfig(prune=prune, schedule=schedule, epochs=int(epochs), tuning=tuning)
 
 
 def runs(space: Workspace, view: View, config: GradualConfig) -> dict[str, GradualConfig]:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.baseline import banner, linked, pinned
 from app.chosen import EXPLORE_PAGE, JUST_DELETED, chosen
+from app.job_list import job_list
 from app.runs_table import filters, ticked
 from app.shared import store
 from woodfisher_core.errors import WoodFisherError
@@ -41,6 +42,7 @@ def page() -> None:
             runs = ticked(left, None if baseline is None else baseline.row)
             chosen(opened, runs)
             download(opened, [int(number) for number in (left if runs.empty else runs)["id"]])
+    job_list()
     upload(opened)
     deleted(opened)
     st.caption("Up to date.")

@@ -1,5 +1,6 @@
 """The app through Streamlit's own test runner, each test from an empty cache."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,12 @@ def _fresh_workspace():
 def _own_store(monkeypatch, tmp_path):
     """No test sees or writes the user's runs."""
     monkeypatch.setenv("WOODFISHER_STORE", str(tmp_path / "runs.sqlite"))
+
+
+@pytest.fixture(autouse=True)
+def _own_main(monkeypatch):
+    """The runner puts each page in the place of __main__, where processes that later tests start would look for theirs."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture

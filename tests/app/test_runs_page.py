@@ -36,7 +36,10 @@ def records():
         )
         for one in configs
     ]
-    return (*made, failed_record(space.resolve(config.replace(damping=1e-9, sparsity=0.5)), ArithmeticError("no inverse there")))
+    return (
+        *made,
+        failed_record(space.resolve(config.replace(damping=1e-9, sparsity=0.5)), ArithmeticError("no inverse there")),
+    )
 
 
 @pytest.fixture

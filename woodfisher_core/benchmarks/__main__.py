@@ -9,7 +9,7 @@ from types import ModuleType
 
 import torch
 
-from woodfisher_core.benchmarks import finetuned, limited, methods, published, scale, speed, sweeps, table
+from woodfisher_core.benchmarks import finetuned, limited, methods, published, runs, scale, speed, sweeps, table
 from woodfisher_core.benchmarks.cases import CASES
 from woodfisher_core.cli import exit_status
 from woodfisher_core.errors import InputError
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m woodfisher_core.benchmarks",
         description="Benchmarks: how fast this is beside each baseline, how close to the published tables, how the methods "
-        "compare, and how large a network fits. Without a name: speed.",
+        "compare, how large a network fits, and how quick the run store is. Without a name: speed.",
     )
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
     _add_speed(commands.add_parser("speed", help="time ours against each baseline, interleaved (some minutes)"))
@@ -62,6 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
         _add_common(own, "auto")
         own.set_defaults(run=partial(_described, module))
     _add_scale(commands.add_parser("scale", help="prune an ImageNet network within a memory budget (many minutes)"))
+    own = commands.add_parser("runs", help="save, list, filter and open 10,000 runs (half a minute)")
+    runs.add_flags(own)
+    own.set_defaults(run=partial(_described, runs))
     return parser
 
 

@@ -185,7 +185,7 @@ def remembered(
     die, this one takes over. An error of the run itself is kept as a failed run, and raised.
     """
     config = space.resolve(config)
-    with _begun(store, config.key, waiting) as known:
+    with begun(store, config.key, waiting) as known:
         if known is not None:
             return known, True
         started = time.perf_counter()
@@ -200,8 +200,11 @@ def remembered(
 
 
 @contextmanager
-def _begun(store: Store, key: str, waiting: Callable[[], None]) -> Iterator[int | None]:
-    """Until the block ends the computing of ``key`` is this thread's; or gives the number of its run, which is there."""
+def begun(store: Store, key: str, waiting: Callable[[], None]) -> Iterator[int | None]:
+    """Until the block ends the computing of ``key`` is this thread's; or gives the number of its run, which is there.
+
+    Where another thread or process is at it, this waits, calling ``waiting`` now and then.
+    """
     pause = FIRST_LOOK
     while (known := store.find(key)) is None and not begin(store, key):
         waiting()

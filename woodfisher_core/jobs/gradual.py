@@ -1,14 +1,12 @@
 """A gradual run as a job: an epoch is a part. A snapshot beside the store lets a killed one go on where it was, bit for bit."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
 from woodfisher_core.experiments.gradual_record import NETWORK, epoch_values, epochs_of, gradual_record, network_file
-from woodfisher_core.experiments.remember import begin, end
+from woodfisher_core.experiments.remember import begun
 from woodfisher_core.gradual_run import EpochRecord, records_in
 from woodfisher_core.jobs.queue import JobRequest, Part
 from woodfisher_core.jobs.task import Task
@@ -17,8 +15,6 @@ from woodfisher_core.store import Store, artefacts
 from woodfisher_core.store.places import data_folder
 
 KIND = GradualConfig.kind
-# How often a run that another process computes is looked for.
-LOOK_SECONDS = 0.2
 
 
 def gradual_request(config: GradualConfig, origin: str = "") -> JobRequest:
@@ -42,7 +38,8 @@ def snapshot_file(store: Store, config: GradualConfig) -> Path:
 def run_gradual_job(task: Task) -> None:
     """Runs the config of the task's request, and keeps it in the store; one that is there already is only told again."""
     config = GradualConfig.from_dict(task.request).resolved(task.workspace)
-    with _begun(task, config.key) as known:
+    waiting = lambda: task.say("another process is computing this run")  # noqa: E731
+    with begun(task.store, config.key, waiting) as known:
         if known is None:
             _run(task, config)
         else:
@@ -106,18 +103,3 @@ def _records_in(file: Path) -> tuple[EpochRecord, ...]:
     except InputError:
         file.unlink()
         return ()
-
-
-@contextmanager
-def _begun(task: Task, key: str) -> Iterator[int | None]:
-    """The number of the run where it is kept; otherwise None, and nobody else computes it until the block ends."""
-    while (known := task.store.find(key)) is None and not begin(task.store, key):
-        task.say("another process is computing this run")
-        time.sleep(LOOK_SECONDS)
-    if known is not None:
-        yield known
-        return
-    try:
-        yield task.store.find(key)  # whoever had it a moment ago may have just kept it
-    finally:
-        end(task.store, key)

@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,7 +67,8 @@ def put_stream(folder: Path, stream: BinaryIO) -> dict[str, object]:
             "there."
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def get(folder: Path, sha256: str) -> bytes:

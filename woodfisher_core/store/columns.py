@@ -71,7 +71,10 @@ def encode(table: str, rows: Sequence[Sequence[object]], form: Form) -> bytes:
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, lineterminator="\r\n")
     writer.writerow([column.name for column in columns])
-    writers = [_WRITERS[column.kind] for column in columns]
+    writers = [
+        _written_or_missing if column.optional and column.kind == "text" else _WRITERS[column.kind]
+        for column in columns
+    ]
     for row in rows:
         writer.writerow([write(value) for write, value in zip(writers, row, strict=True)])
     return sink.getvalue().encode()
@@ -80,7 +83,11 @@ def encode(table: str, rows: Sequence[Sequence[object]], form: Form) -> bytes:
 def _written_text(value: str | None) -> str:
     if value is None:
         return ""
-    return f"'{value}" if value.startswith(_FORMULA) or not value else value
+    return f"'{value}" if value.startswith(_FORMULA) else value
+
+
+def _written_or_missing(value: str | None) -> str:
+    return "'" if value == "" else _written_text(value)
 
 
 _WRITERS: Mapping[str, Callable[[object], str]] = {
@@ -167,9 +174,14 @@ def _cell(name: str, number: int, column: Column, text: str) -> object:
 def _read_parquet(name: str, content: bytes, columns: Sequence[Column]) -> Iterator[tuple]:
     texts = [column.name for column in columns if column.kind == "text"]
     try:
+        found = pq.ParquetFile(io.BytesIO(content)).schema_arrow
+        order = _order(name, found.names, columns)
+        for column, i in zip(columns, order, strict=True):
+            if found.types[i] != _ARROW[column.kind]:
+                what = f"expected {_WORDS[column.kind]} in {column.name!r}, got {found.types[i]!s:.80}"
+                raise InputError(f"import: {name}: {what}. Nothing was imported.")
         # Texts stay numbered, each kept once, until their length is known.
         file = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts)
-        order = _order(name, file.schema_arrow.names, columns)
         about = file.metadata
         chunks = [about.row_group(g).column(c) for g in range(about.num_row_groups) for c in range(about.num_columns)]
         if about.num_rows > MOST_ROWS or any(chunk.compression != "UNCOMPRESSED" for chunk in chunks):
@@ -189,17 +201,12 @@ def _read_parquet(name: str, content: bytes, columns: Sequence[Column]) -> Itera
 
 def _plain(name: str, column: Column, array: pa.Array) -> tuple[Callable[[], list], int]:
     """How to make Python values of a column, and how many bytes that takes."""
-    kind = array.type
-    if column.kind == "text" and pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type):
+    if column.kind == "text":
         lengths = np.array([len(text or "") for text in array.dictionary.to_pylist()] or [0])
         used = array.indices.drop_null().to_numpy(zero_copy_only=False)
         if len(used) and int(lengths[used].max()) > MOST_CHARACTERS:
             raise InputError(f"import: {name}: a text in {column.name!r} has more than {MOST_CHARACTERS:,} characters.")
         return array.to_pylist, int(lengths[used].sum())
-    if kind != _ARROW[column.kind]:
-        raise InputError(
-            f"import: {name}: expected {_WORDS[column.kind]} in {column.name!r}, got {kind}. Nothing was imported."
-        )
     if column.kind == "real":
         return lambda: [None if value is None or math.isnan(value) else value for value in array.to_pylist()], 0
     return array.to_pylist, 0

@@ -143,8 +143,9 @@ def _rows(connection: Connection, name: str, wanted: set[int]) -> list[tuple]:
 
 
 def _manifest(bundle: bundles.Bundle) -> Form:
+    content = bundle.read(MANIFEST, _MANIFEST_BYTES)
     try:
-        about = json.loads(bundle.read(MANIFEST, _MANIFEST_BYTES))
+        about = json.loads(content)
     except (ValueError, RecursionError):
         about = None
     if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("version"), int):

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -302,12 +303,15 @@ def _series(column: sa.Column, values: Sequence) -> pd.Series:
     return pd.Series(list(values), dtype=next((kind for own, kind in kinds if isinstance(column.type, own)), None))
 
 
-def _fields(texts: Sequence[str]) -> dict[str, list]:
+def _fields(texts: Sequence[str]) -> dict[str, Sequence]:
     """Every field of these configs, by name, in the order of the configs; None where one lacks it."""
     found = json.loads(f"[{','.join(texts)}]")  # one reading shares the names
-    if any(type(value) is dict for config in found for value in config.values()):
+    if any(dict in set(map(type, config.values())) for config in found):
         found = [flat(config) for config in found]
-    names = dict.fromkeys(name for config in found for name in config)
+    shapes = set(map(tuple, found))
+    if len(shapes) == 1:  # as a rule: all of one kind and version
+        return dict(zip(shapes.pop(), zip(*map(dict.values, found), strict=True), strict=True))
+    names = dict.fromkeys(chain.from_iterable(shapes))
     return {name: [config.get(name) for config in found] for name in names}
 
 
