@@ -1,12 +1,14 @@
 """Runs side by side: what differs, what a baseline makes of the numbers, what a filter leaves."""
 
 import math
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from woodfisher_core.errors import InputError
+from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.store import Metric, RunRecord, Store, compare
 
 KEYS = ("a1" * 32, "a1b2c3" + "0" * 58, "ff" * 32, "0" * 64)
@@ -203,3 +205,15 @@ def test_with_a_real_store(tmp_path):
     assert ids(compare.filtered(table, conditions=[compare.parse_condition("group.inner<0.005")])) == [1]
     assert compare.against(table, 1)["accuracy_difference"].tolist() == [1.0, 0.0]
     assert compare.curve_table(table, store.metrics())["accuracy"].tolist() == [91.0, 90.0]
+
+
+@pytest.mark.parametrize(("text", "left"), [("sparsity=0.8", [1]), ("sparsity!=0.8", [2]), ("sparsity>0.8", [1])])
+def test_a_sparsity_is_the_one_asked_for(tmp_path, text, left):
+    """Runs reach it to a weight or so; comparisons in size are with what was reached."""
+    with closing(Store(tmp_path / "runs.sqlite")) as store:
+        for asked in (0.8, 0.5):
+            config = PruneConfig(model="digits-mlp", method="magnitude", sparsity=asked)
+            about = {"model": config.model, "dataset": config.dataset, "method": config.method}
+            reached = {"sparsity": asked + 0.0004}
+            store.save(RunRecord(kind="prune", key=config.key, config=config.to_dict(), about=about, headline=reached))
+        assert ids(compare.filtered(store.runs(), conditions=[compare.parse_condition(text)])) == left

@@ -17,7 +17,7 @@ RESULTS = ("accuracy", "loss", "sparsity")
 # Columns of ``Store.runs`` that are no setting.
 OWN = (
     *("id", "key", "kind", "status", "error", "origin", "label", "created", "seconds"),
-    *("accuracy", "dense_accuracy", "loss", "sparsity"),
+    *("accuracy", "dense_accuracy", "loss", "sparsity", "asked_sparsity"),
 )
 # Settings that change no result, and hashes that say again what the network and its data say already.
 PLACES = ("data_dir",)
@@ -201,6 +201,9 @@ def _holds(table: pd.DataFrame, condition: Condition) -> pd.Series:
             return pd.Series(True, index=table.index)
         raise InputError(f"where: no run has a field {condition.field!r}; expected one of {known}.")
     values, asked = table[condition.field], _number(condition.value)
+    if condition.field == "sparsity" and condition.operator in ("=", "!=") and "asked_sparsity" in table:
+        # Whole weights go: of those who asked for 0.9 hardly any reached it to the last digit.
+        values = table["asked_sparsity"].fillna(values)
     if condition.operator in _ORDER:
         holds = _ORDER[condition.operator]
         return values.map(lambda cell: (own := _cell_number(cell)) is not None and holds(own, asked)).astype(bool)

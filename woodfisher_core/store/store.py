@@ -143,8 +143,8 @@ class Store:
         """One row a run, the newest first: its own columns and, with ``configurations``, every field of its config.
 
         ``id``, ``key``, ``kind``, ``status``, ``error``, ``origin``, ``label``, ``created`` (UTC), ``seconds``, ``model``,
-        ``dataset``, ``method``, ``sparsity``, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with the same
-        name as one of these is left out. ``deleted`` lists the deleted runs instead.
+        ``dataset``, ``method``, ``sparsity`` reached, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with the
+        same name as one of these is left out, but for the sparsity, as ``asked_sparsity``. ``deleted`` lists the deleted runs instead.
         """
         state = runs.c.deleted.is_not(None) if deleted else runs.c.deleted.is_(None)
         columns = [
@@ -164,6 +164,8 @@ class Store:
         if configurations:
             with engines.in_words(self.url):
                 fields = _fields(values[-1])
+            if "sparsity" in fields:
+                fields["asked_sparsity"] = fields.pop("sparsity")
             others = {name: own for name, own in fields.items() if name not in table.columns}
             table = pd.concat([table, pd.DataFrame(others, index=table.index)], axis=1)
         return table
