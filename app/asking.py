@@ -1,5 +1,6 @@
 """Long work asks first: what it will cost is said before it runs, and it runs on a click."""
 
+import os
 from collections.abc import Callable, Hashable, Sequence
 
 import streamlit as st
@@ -7,8 +8,8 @@ import streamlit as st
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
 from woodfisher_core.memory import gib
 
-# Work predicted to take longer than this waits for a click.
-ASK_SECONDS = 10.0
+# Work predicted to take longer than this waits for a click; a long plane is a job then.
+ASK_SECONDS = float(os.environ.get("WOODFISHER_ASK_SECONDS", "10"))
 # Work predicted to take less than this is not worth announcing, nor naming among the parts of a cost.
 INSTANT_SECONDS = 0.3
 

@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import streamlit as st
 
-from app import charts
+from app import asking, charts
 from app.asking import ask_before_long_work
 from app.explain import write_notes
 from app.explain_gradual import (
@@ -32,8 +32,9 @@ from woodfisher_core.experiments.gradual_cost import predict_gradual
 from woodfisher_core.jobs.gradual import gradual_request
 from woodfisher_core.methods import get_method
 
-# The page's first run in a session begins by itself, in the background, where it is predicted to take less than this.
-AT_ONCE_SECONDS = 20.0
+# The page's first run in a session begins by itself, in the background, where it is predicted to take less than this
+# many times what long work does that waits for a click on the other pages.
+AT_ONCE_SHARE = 2.0
 
 
 def page() -> None:
@@ -112,7 +113,7 @@ def begin_first(space: Workspace, config: GradualConfig, wanted: Wanted) -> None
     if st.session_state.setdefault("gradual seen", False):
         return
     st.session_state["gradual seen"] = True
-    if look([wanted])[0].job is None and predict_gradual(space, config).seconds < AT_ONCE_SECONDS:
+    if look([wanted])[0].job is None and predict_gradual(space, config).seconds < AT_ONCE_SHARE * asking.ASK_SECONDS:
         start(wanted.request)
 
 

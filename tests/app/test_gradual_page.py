@@ -5,6 +5,7 @@ import json
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import app.asking
 import app.jobs
 from app import charts
 from app.explain_gradual import epochs_in, level_table, saw_points, saw_sentence, schedule_sentence
@@ -98,6 +99,7 @@ def test_only_the_first_view_does(opened, queue):
 
 def test_long_runs_ask(opened, queue, monkeypatch):
     monkeypatch.setattr(gradual_cost, "predict_gradual", lambda space, config: Cost(networks=150.0))
+    monkeypatch.setattr(app.asking, "ASK_SECONDS", 10.0)
     page = check_fine(opened(PAGE, **SMALL))
     assert queue.jobs() == []
     assert page.button[0].label.replace("\u00a0", " ") == "Run it: about 2 min"

@@ -40,13 +40,10 @@ def test_the_bar_leads_from_page_to_page(page: Page, app_url: str):
 
 def test_stopping_a_fill_keeps_what_is_done(page: Page, app_url: str):
     """A click while the plane fills ends the work, draws the cells there are, and a second click computes the others."""
-    page.goto(f"{app_url}/sensitivity?model=digits-cnn&update=joint&samples=1000&vary=block&seed=7")
+    page.goto(f"{app_url}/sensitivity?model=digits-cnn&update=joint&samples=500&vary=block&seed=7")
     page.get_by_text("What varies against the damping", exact=True).wait_for(timeout=PATIENCE)
     stop, go_on = page.locator(".st-key-stop button"), page.locator(".st-key-go-on button")
-    expect(stop.or_(go_on).first).to_be_visible(timeout=PATIENCE)
-    if go_on.is_visible():  # a machine as slow as that asks first
-        expect(go_on).to_have_text(re.compile("Compute it"))
-        go_on.click()
+    expect(stop).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text(re.compile(r"^\d+ of 48 settings computed\. Stopping keeps them"))).to_be_visible(
         timeout=PATIENCE
     )

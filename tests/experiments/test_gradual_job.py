@@ -234,7 +234,7 @@ def test_another_process_at_the_same_run(queue, whole):
 def test_killed_at_random_moments(queue):
     """SIGKILL several times over: each time it goes on, no finished epoch changes, and the end is the undisturbed run's."""
     generator = random.Random(1)
-    config = setting(epochs=12, seed=3)
+    config = setting(epochs=40, seed=3)
     number = queue.submit(gradual_request(config)).number
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([gradual_jobs.__name__])

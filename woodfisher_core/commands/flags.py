@@ -22,7 +22,7 @@ from woodfisher_core.prune_options import DEFAULT_SPARSITY
 
 GIB = 1 << 30
 # The fields of PruneConfig, but for the layers left alone, that have a flag of the same name.
-NETWORK_FIELDS = ("model", "dataset", "data_dir", "weights", "repair_batchnorm", "device")
+NETWORK_FIELDS = ("model", "dataset", "data_dir", "weights", "repair_batchnorm", "test_images", "device")
 # The fields of PruneOptions that have a flag of the same name.
 METHOD_FIELDS = (
     *("method", "sparsity", "pattern", "budget", "flops_power", "num_samples", "mini_batch", "labels", "damping"),
@@ -59,6 +59,9 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="K",
         help="first of all re-estimate the network's BatchNorm statistics on K training images (default: 0, keep them)",
+    )
+    what.add_argument(
+        "--test-images", type=int, metavar="K", help="evaluate on K test images, always the same (default: all)"
     )
     what.add_argument(
         "--exclude",

@@ -33,9 +33,6 @@ def add_prune(parser: argparse.ArgumentParser) -> None:
     add_method(parser)
     run = parser.add_argument_group("run")
     run.add_argument("--held-out", type=int, default=1000, metavar="N", help="other samples to check the loss on")
-    run.add_argument(
-        "--test-images", type=int, metavar="K", help="evaluate on K test images, always the same (default: all)"
-    )
     run.add_argument("--seed", type=int, default=0, metavar="K", help="fixes the order of the samples (default: 0)")
     run.add_argument("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or mps (default: auto)")
     run.add_argument(
@@ -59,7 +56,6 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
     config = PruneConfig(
         sample_indices=indices,
         held_out=options.held_out,
-        test_images=options.test_images,
         **network_options(options),
         **method_options(options),
     )

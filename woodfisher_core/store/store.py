@@ -143,8 +143,8 @@ class Store:
         """One row a run, the newest first: its own columns and, with ``configurations``, every field of its config.
 
         ``id``, ``key``, ``kind``, ``status``, ``error``, ``origin``, ``label``, ``created`` (UTC), ``seconds``, ``model``,
-        ``dataset``, ``method``, ``sparsity`` reached, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with the
-        same name as one of these is left out, but for the sparsity, as ``asked_sparsity``. ``deleted`` lists the deleted runs instead.
+        ``dataset``, ``method``, ``sparsity`` reached, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with
+        the same name as one of these is left out, but for its sparsity, ``asked_sparsity``. ``deleted`` lists the deleted ones.
         """
         state = runs.c.deleted.is_not(None) if deleted else runs.c.deleted.is_(None)
         columns = [
