@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app import charts
+from app.attempts import attempt
 from app.baseline import link_to, linked, pin
 from app.linking import gradual_link_of, link_of, lost_sentence
 from app.showing import show
@@ -85,8 +86,8 @@ def _delete_button(opened: Store, runs: pd.DataFrame) -> None:
         "Delete" if len(numbers) == 1 else f"Delete these {len(numbers)}",
         icon=":material/delete:",
         key="delete",
-        on_click=_delete,
-        args=(opened, numbers),
+        on_click=attempt,
+        args=(_delete, opened, numbers),
     )
 
 

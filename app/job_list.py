@@ -1,5 +1,6 @@
 """All jobs of the run store, whoever asked for them: those under way with their progress, and how the last ones ended."""
 
+import time
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -11,6 +12,8 @@ from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.jobs import Job
 from woodfisher_core.jobs.starting import ensure_worker
 
+# While parts are finished the whole page, with its table of runs, is drawn again so often.
+REFRESH_SECONDS = 5.0
 # How many finished ones are listed; `jobs list` shows all.
 SHOWN = 20
 
@@ -21,6 +24,7 @@ def job_list() -> None:
     if not found:
         return
     under_way = [job for job in found if not job.over]
+    finished, begun = sum(job.done for job in under_way), time.monotonic()
     title = f"{len(under_way)} under way or waiting" if under_way else "nothing under way"
     with st.expander(f"Jobs: {title}", icon=":material/pending_actions:", expanded=bool(under_way)):
 
@@ -33,7 +37,10 @@ def job_list() -> None:
             except WoodFisherError as error:
                 st.error(str(error), icon=":material/error:")
                 return
-            if len(now) != len(under_way):
+            # Another job, or new runs in the table above.
+            if {job.number for job in now} != {job.number for job in under_way} or (
+                sum(job.done for job in now) != finished and time.monotonic() - begun > REFRESH_SECONDS
+            ):
                 st.rerun()
             for job in now:
                 _line(job)

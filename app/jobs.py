@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app.attempts import attempt, say_what_went_wrong
 from app.shared import store
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.jobs import Job, JobRequest, JobStatus, Part, Queue, StoreQueue
@@ -16,8 +17,6 @@ from woodfisher_core.jobs.kinds import submit
 from woodfisher_core.jobs.starting import ensure_worker
 
 POLL_SECONDS = 1.0
-# Where a callback leaves its error: it runs before there is a place on the page to say it.
-_ERROR = "job error"
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,12 @@ def look(wanted: Sequence[Wanted]) -> tuple[Seen, ...]:
 
 def start(request: JobRequest) -> None:
     """Asks for a job; one that was stopped goes on. An error is said where the jobs are followed."""
-    try:
-        submit(queue(), request)
-        ensure_worker(store())
-    except WoodFisherError as error:
-        st.session_state[_ERROR] = str(error)
+    attempt(_start, request)
+
+
+def _start(request: JobRequest) -> None:
+    submit(queue(), request)
+    ensure_worker(store())
 
 
 def follow(wanted: Sequence[Wanted], draw: Callable[[tuple[Seen, ...]], None]) -> tuple[Seen, ...]:
@@ -84,8 +84,7 @@ def follow(wanted: Sequence[Wanted], draw: Callable[[tuple[Seen, ...]], None]) -
             if busy != polling:
                 st.rerun()  # before anything is drawn: what stands there stays until the page has it anew
             _standings(now)
-            if (words := st.session_state.pop(_ERROR, None)) is not None:
-                st.error(words, icon=":material/error:")
+            say_what_went_wrong()
             draw(now)
         except WoodFisherError as error:
             st.error(str(error), icon=":material/error:")
@@ -157,10 +156,7 @@ def _doing(job: Job) -> str:
 
 def cancel(number: int) -> None:
     """Stops a job for everyone."""
-    try:
-        queue().cancel(number)
-    except WoodFisherError as error:
-        st.session_state[_ERROR] = str(error)
+    attempt(lambda: queue().cancel(number))
 
 
 def _button(label: str, icon: str, key: str, action: Callable[..., None], argument: object, help: str | None = None):

@@ -108,7 +108,8 @@ def _columns(shown: pd.DataFrame) -> dict[str, object]:
         "from": st.column_config.TextColumn("From", help="Where it was asked for."),
     }
     numeric = {
-        name: number(name.replace("_", " "), format="plain")
+        # "plain" shows 1000 as 999.9999999999999.
+        name: number(name.replace("_", " "), format="%d" if (shown[name].dropna() % 1 == 0).all() else "plain")
         for name in shown.select_dtypes("number").columns
         if name not in known
     }

@@ -12,6 +12,8 @@ from woodfisher_core.store import Store
 from woodfisher_core.store.engine import parse_url
 
 CACHE_BYTES = 2 << 30
+# How often an open page looks for jobs that nobody works on, when it runs.
+LOOK_SECONDS = 20.0
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -41,8 +43,8 @@ def _opened(place: str) -> Store:
     return Store(place)
 
 
-@st.cache_resource(max_entries=1, show_spinner=False)
+@st.cache_resource(max_entries=1, ttl=LOOK_SECONDS, show_spinner=False)
 def resume_jobs() -> None:
-    """Once a server: what an earlier one left unfinished goes on."""
+    """Now and then, on whatever page: what waits gets a worker, be it left by an earlier server or asked for elsewhere."""
     with suppress(WoodFisherError):  # pages that need the store say what is wrong with it
         ensure_worker(store())

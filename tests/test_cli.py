@@ -18,6 +18,7 @@ from woodfisher_core.experiments.report import PHASES
 from woodfisher_core.methods import METHODS
 from woodfisher_core.models import MODELS
 from woodfisher_core.prune_options import PruneOptions
+from woodfisher_core.store import Store
 from woodfisher_core.structured import shrunk
 
 SMALL = ("prune", "--model", "digits-cnn", "--num-samples", "60", "--held-out", "50", "--sparsity", "0.7")
@@ -68,6 +69,7 @@ PRUNE_OPTIONS = [
     "--device",
     "--memory-budget",
     "--output",
+    "--store",
     "--json",
 ]
 
@@ -176,6 +178,23 @@ def test_output_loads_again(capsys, tmp_path):
     reloaded = run_json(capsys, *SMALL, *again)
     assert reloaded["dense_accuracy"] == reloaded["accuracy"] == result["accuracy"]
     assert reloaded["config"]["weights_hash"] == state_hash({name: tensors[name] for name in names})
+
+
+def test_prune_keeps_its_run(capsys, tmp_path):
+    """Standard output says what it says without a store; standard error says whether the run was there."""
+    numbers = lambda found: {n: v for n, v in found.items() if n not in ("seconds", "peak_memory_bytes")}  # noqa: E731
+    flags = (*SMALL, "--json", "--store", str(tmp_path / "runs.sqlite"))
+    plain, said = run_json(capsys, *SMALL), []
+    for _ in range(2):
+        assert cli.main(list(flags)) == 0
+        captured = capsys.readouterr()
+        assert numbers(json.loads(captured.out)) == numbers(plain)
+        said.append(captured.err)
+    assert "kept as run 1" in said[0]
+    assert "run 1 is in the store already" in said[1]
+    record = Store(tmp_path / "runs.sqlite").get(1)
+    assert (record.key, record.origin) == (plain["config_key"], "prune")
+    assert record.headline["accuracy"] == plain["accuracy"]
 
 
 def test_the_smaller_network_on_disk(capsys, tmp_path):

@@ -90,6 +90,22 @@ def test_kept_in_a_store(capsys, tmp_path, monkeypatch):
     assert Store(tmp_path / "mine.sqlite").find(record.key) is not None
 
 
+def test_a_known_run_is_not_trained_again(capsys, tmp_path, monkeypatch):
+    """The same words and files as the first time, from the store; a deleted run comes back."""
+    place, folders = ("--store", str(tmp_path / "runs.sqlite")), (tmp_path / "a", tmp_path / "b")
+    first = json.loads(run(capsys, *place, "--json", "--output", str(folders[0]))[1])
+    plain = run(capsys)[1]
+    monkeypatch.setattr("woodfisher_core.commands.gradual.run_gradual", None)
+    status, out, err = run(capsys, *place, "--json", "--output", str(folders[1]))
+    assert (status, json.loads(out)) == (0, first)
+    assert "run 1 is in the store already" in err
+    for name in ("pruned.safetensors", "run.json"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    Store(tmp_path / "runs.sqlite").delete([1])
+    assert run(capsys, *place)[1] == plain.rstrip("\n") + "\nrun         1\n"
+    assert len(Store(tmp_path / "runs.sqlite").runs()) == 1
+
+
 def test_a_store_that_cannot_be_used_is_found_out_first(capsys, tmp_path):
     """Before any epoch."""
     (tmp_path / "notes.txt").write_text("mine")

@@ -1,10 +1,12 @@
 """``runs`` on the command line: lists, filters, comparisons, exports that come back, and errors in one line."""
 
 import csv
+import dataclasses
 import io
 import json
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from woodfisher_core import cli
 from woodfisher_core.experiments import PruneConfig, Workspace
@@ -120,6 +122,23 @@ def test_one_run(store, capsys):
     assert "a pivot vanished" in told(capsys, "show", "4")
 
 
+def test_a_gradual_run(store, capsys):
+    """Its settings go by the names that other runs have for them."""
+    from woodfisher_core.experiments.gradual import GradualConfig
+    from woodfisher_core.schedules import GradualSchedule
+
+    schedule = GradualSchedule(final=0.7, end_epoch=3)
+    config = GradualConfig(prune=PruneConfig(model="digits-cnn", damping=0.03), schedule=schedule, epochs=9)
+    record = dataclasses.replace(store.get(1), kind=config.kind, key=config.key, config=config.to_dict())
+    number = store.save(record)
+    lines = [line.split() for line in told(capsys, "show", str(number)).splitlines()]
+    assert [line[1] for line in lines if line[0] == "damping"] == ["0.03"]
+    assert listed(capsys, "--where", "damping=0.03", "--where", "schedule.final=0.7") == [number]
+    columns = told(capsys, "list").splitlines()[0].split()
+    assert not [name for name in columns if name.startswith("prune.")]
+    assert "schedule.final" in columns
+
+
 def test_runs_side_by_side(store, capsys):
     """Differences are against the first that is named."""
     accuracies = [store.get(i).headline["accuracy"] for i in (2, 1)]
@@ -157,15 +176,67 @@ def test_deleted_restored_renamed(store, capsys):
     assert store.get(2).label == ""
 
 
+@pytest.mark.parametrize("name", ["3", "#3", "key"])
+def test_a_deleted_run_is_said_to_be(store, capsys, name):
+    """And how to bring it back, whichever command asks for it."""
+    name = store.get(3).key[:12] if name == "key" else name
+    told(capsys, "delete", "3")
+    for command in (("show",), ("delete",), ("compare", "1"), ("export", "x.zip")):
+        assert refused(capsys, *command, name) == "error: run 3 is deleted; bring it back with: runs restore 3\n"
+    assert "run 3 is deleted" in refused(capsys, "rename", name, "x")
+    told(capsys, "restore", name)
+    assert listed(capsys) == [4, 3, 2, 1]
+
+
+def test_several_runs_of_one_beginning_are_none_that_is_deleted(store, capsys):
+    """The error is about those that are there."""
+    record = store.get(1)
+    for end in "abc":
+        store.save(dataclasses.replace(record, key="123456" + end * 58))
+    told(capsys, "delete", "123456c")
+    assert "2 keys begin with 123456" in refused(capsys, "show", "123456")
+    assert "run 7 is deleted" in refused(capsys, "show", "123456c")
+
+
+def test_purged(store, capsys):
+    """Only what is deleted, and for good."""
+    assert told(capsys, "purge") == "removed 0 deleted runs for good\n"
+    told(capsys, "delete", "3")
+    assert told(capsys, "purge") == "removed 1 deleted run for good\n"
+    assert listed(capsys, "--deleted") == []
+    assert listed(capsys) == [4, 2, 1]
+    assert "there is no deleted run 3 in" in refused(capsys, "restore", "3")
+
+
+@pytest.mark.parametrize("command", ["runs list", "runs show 9", "jobs list", "jobs show 9"])
+def test_no_password_is_ever_printed(tmp_path, monkeypatch, capsys, command):
+    """Wherever in the URL it stands; the server is named."""
+    group, *arguments = command.split()
+
+    def elsewhere(place: str | None) -> Store:
+        opened = Store(tmp_path / "runs.sqlite")
+        opened.url = make_url("postgresql+psycopg://host/base?user=me&password=geheim")
+        return opened
+
+    monkeypatch.setattr(f"woodfisher_core.commands.{group}.Store", elsewhere)
+    cli.main([group, *arguments])
+    said = "".join(capsys.readouterr())
+    assert "postgresql+psycopg://host/base" in said
+    assert "geheim" not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("show", "9"), "run: expected the number of a run"),
+        (("show", "9"), "run: there is no run 9 in"),
+        (("show", "#9"), "run: there is no run 9 in"),
+        (("show", "00"), "run: there is no run 00 in"),
         (("compare", "1", "zebra"), "got 'zebra'"),
-        (("delete", "1", "9"), "got '9'"),
-        (("restore", "1"), "got '1'"),
-        (("rename", "9", "x"), "got '9'"),
-        (("export", "x.zip", "9"), "got '9'"),
+        (("delete", "1", "9"), "there is no run 9 in"),
+        (("restore", "1"), "run 1 is not deleted."),
+        (("restore", "9"), "there is no deleted run 9 in"),
+        (("rename", "9", "x"), "there is no run 9 in"),
+        (("export", "x.zip", "9"), "there is no run 9 in"),
         (("import", "nowhere.zip"), "nowhere.zip"),
         (("list", "--where", "damping~1"), "where: expected FIELD=VALUE"),
         (("list", "--where", "dampng<1"), "no run has a field 'dampng'"),

@@ -7,14 +7,22 @@ import time
 from subprocess import PIPE, Popen
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from woodfisher_core import cli
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.jobs import JobStatus, StoreQueue
+from woodfisher_core.models import MODELS
 from woodfisher_core.store import Store
 
 SMALL = ("sweep", "--model", "digits-mlp", "--num-samples", "60", "--device", "cpu")
 GRID = ("--vary", "damping=1e-4,1e-2", "--vary", "sparsity=0.5,0.8")
+
+
+def weights_file(path, scale: float = 1.0) -> None:
+    """The network's own weights times ``scale``."""
+    shipped = load_file(MODELS["digits-mlp"].shipped_weights())
+    save_file({name: scale * tensor for name, tensor in shipped.items()}, path)
 
 
 @pytest.fixture
@@ -90,6 +98,52 @@ def test_random(run):
     assert json.loads(run(*flags)[1])["points"] == first["points"]
 
 
+def test_random_points_that_are_equal(run):
+    """Five points over two seeds: computed once each, and that is what it says."""
+    flags = ("--vary", "seed=0,1", "--random", "5")
+    assert "3 of 5 points are equal to others here: computed once" in run(*flags)[1]
+    store_too = run("--vary", "seed=0,1", "--vary", "damping=1e-3")[1]
+    assert "2 of 2 points were in the store already" in store_too
+
+
+@pytest.mark.parametrize("vary", [("weights", "shipped"), ("device", "auto"), ("damping", "1e-3")])
+def test_other_weights_in_the_same_file(run, tmp_path, vary):
+    """Are another sweep, whatever varies; the first ones back in their place are the first sweep."""
+    file = tmp_path / "a.safetensors"
+    name, other = vary
+    values = f"weights={file},{other}" if name == "weights" else f"{name}={other}"
+    arguments = ["--vary", values, "--sparsity", "0.8", "--json", "--device", "auto"]  # nor is one given that varies
+    arguments += [] if name == "weights" else ["--weights", str(file)]
+
+    def losses() -> list[float | None]:
+        return [point["loss"] for point in json.loads(run(*arguments)[1])["points"]]
+
+    if name == "weights":
+        missing = losses()
+        assert missing[0] is None
+    weights_file(file)
+    first = losses()
+    weights_file(file, 0.5)
+    second = losses()
+    weights_file(file)
+    assert None not in first + second
+    assert first[0] != second[0]
+    assert first[1:] == second[1:]
+    assert losses() == first
+
+
+def test_another_process_has_it(run, place, monkeypatch):
+    """It says so, and that the flags of this one change nothing."""
+    queue, other = StoreQueue(Store(place)), "elsewhere.example|1|0.00"  # on another machine, heard of just now
+    run(*GRID, "--detach")
+    assert queue.take(other, 1) is not None
+    ends = lambda _: queue.finish(1, other, JobStatus.CANCELLED)  # noqa: E731
+    monkeypatch.setattr("woodfisher_core.commands.sweep.time.sleep", ends)
+    status, _, err = run(*GRID, "--workers", "2")
+    assert status == 2
+    assert err.count("job 1 runs in another process: followed here") == 1
+
+
 def test_detached(run, place):
     """It waits for a worker; the plain command then runs it itself."""
     status, out, _ = run(*GRID, "--detach")
@@ -108,11 +162,17 @@ def test_detached(run, place):
         ((), "nothing varies"),
         (("--vary", "dumping=1"), "unknown field dumping"),
         (("--vary", "damping=1e-3..1e-1"), "how many steps"),
-        (("--vary", "sparsity=1.5"), "none of its 1 points can be run"),
+        (("--vary", "sparsity=1.5"), "none of its points can be run"),
         (("--vary", "damping=1", "--weights", "missing.safetensors"), "missing.safetensors"),
         (("--vary", "damping=1", "--random", "0"), "number of random points"),
         (("--vary", "damping=1", "--workers", "0"), "--workers"),
-        (("--vary", "damping=1", "--workers", "2", "--detach"), "--workers"),
+        (("--vary", "damping=1", "--workers", "2", "--detach"), "--workers: with --detach"),
+        (("--vary", "damping=1", "--memory-budget", "2", "--detach"), "--memory-budget: with --detach"),
+        (("--vary", "damping=1", "--storage", "memory", "--detach"), "--storage: with --detach"),
+        (("--vary", "damping=1", "--scratch", "x", "--detach"), "--scratch: with --detach"),
+        (("--vary", "damping=1", "--damping", "5"), "--damping: --vary damping sets it"),
+        (("--vary", "fresh_samples=true,no", "--fixed-samples"), "--fixed-samples: --vary fresh_samples"),
+        (("--vary", "damping=1", "--sweep-seed", "7"), "--sweep-seed: a grid"),
     ],
 )
 def test_refused(run, place, arguments, words):
@@ -126,7 +186,7 @@ def test_refused(run, place, arguments, words):
 
 def test_every_point_failed(run):
     """The table says why, and so does the error."""
-    status, out, err = run("--vary", "num_samples=5000,6000")
+    status, out, err = run("--vary", "mini_batch=500,600")
     assert status == 2
     assert "2 of 2 points failed" in out
     assert "every point failed, the first one with: number of samples" in err
@@ -162,7 +222,7 @@ def test_interrupted(place):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
-    assert "points are kept; the same command goes on with the others" in err
+    assert "points; the same command goes on with the others" in err
     assert "error: interrupted" in err
     assert "Traceback" not in err
     job = StoreQueue(store).get(1)

@@ -6,7 +6,7 @@ exact zero through every optimizer step and is never revived.
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,9 +179,14 @@ def prune_gradually(
             save(run, file, settings)
         if progress is not None:
             progress(record)
-    best = max(run.records[schedule.end_epoch - 1 :], key=lambda record: record.after.accuracy)
+    best = best_of(run.records, schedule)
     state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     return GradualResult(parameters, run.keep, run.dense, tuple(run.records), best, state)
+
+
+def best_of(records: Sequence[EpochRecord], schedule: GradualSchedule) -> EpochRecord:
+    """The most accurate epoch at the final sparsity, the first of equals."""
+    return max(records[schedule.end_epoch - 1 :], key=lambda record: record.after.accuracy)
 
 
 def level_in(schedule: GradualSchedule, epoch: int) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.attempts import attempt, say_what_went_wrong
 from app.baseline import banner, linked, pinned
 from app.chosen import EXPLORE_PAGE, JUST_DELETED, chosen
 from app.job_list import job_list
@@ -25,6 +26,7 @@ def page() -> None:
         "and the others show what they gain over it."
     )
     opened = store()
+    say_what_went_wrong()
     undo(opened)
     table = opened.runs()
     baseline = pinned(opened)
@@ -65,7 +67,7 @@ def undo(opened: Store) -> None:
         return
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="undo-row"):
         st.markdown(f":material/delete: {_runs(len(numbers))} deleted.")
-        st.button("Undo", icon=":material/undo:", key="undo", on_click=_restore, args=(opened, numbers))
+        st.button("Undo", icon=":material/undo:", key="undo", on_click=attempt, args=(_restore, opened, numbers))
 
 
 def _restore(opened: Store, numbers: list[int]) -> None:
@@ -86,8 +88,8 @@ def deleted(opened: Store) -> None:
             icon=":material/undo:",
             key="restore",
             disabled=not wanted,
-            on_click=_restore,
-            args=(opened, wanted),
+            on_click=attempt,
+            args=(_restore, opened, wanted),
         )
 
 

@@ -187,3 +187,25 @@ def test_a_store_that_fails_is_said(queue, monkeypatch):
 )
 def test_durations(seconds, words):
     assert duration(seconds).replace("\u00a0", " ") == words
+
+
+def test_a_click_that_cannot_write_says_so(monkeypatch):
+    """The error of a callback is shown where the page has a place for it, once."""
+
+    def script():
+        import streamlit as st
+
+        from app.attempts import attempt, say_what_went_wrong
+        from woodfisher_core.errors import StoreError
+
+        def full() -> None:
+            raise StoreError("store: the disk is full")
+
+        say_what_went_wrong()
+        st.button("Delete", on_click=attempt, args=(full,))
+
+    page = AppTest.from_function(script).run()
+    assert not page.error
+    page.button[0].click().run()
+    assert [error.value for error in page.error] == ["store: the disk is full"]
+    assert not page.run().error

@@ -105,11 +105,11 @@ def test_equal_configs_are_computed_once(store, monkeypatch):
     assert claimed(store) == []
 
 
-def test_a_deleted_run_is_computed_again(store):
-    """And comes back under its number."""
+def test_a_deleted_run_comes_back(store):
+    """Under its number, and nothing is computed."""
     number, _ = remembered(store, Workspace(), MLP)
     store.delete([number])
-    assert remembered(store, Workspace(), MLP) == (number, False)
+    assert remembered(store, Workspace(), MLP) == (number, True)
     assert store.runs()["id"].tolist() == [number]
 
 

@@ -84,7 +84,7 @@ def test_what_ended_badly_is_begun_again_behind_the_others(queue):
 
 
 def test_a_finished_job_whose_runs_were_deleted_makes_them_again(queue):
-    """The parts that are lost, and no others; errors and parts that are no runs stay."""
+    """The parts that are lost or ended in an error, and no others: parts that are no runs stay."""
     number = queue.submit(asked("a")).number
     queue.take(ME)
     one, two = queue.store.save(a_run("1" * 64)), queue.store.save(a_run("2" * 64))
@@ -94,10 +94,14 @@ def test_a_finished_job_whose_runs_were_deleted_makes_them_again(queue):
     with queue.store.writing() as connection:
         add_part(connection, number, Part(3, {}, "3" * 64, "went wrong"))
     queue.finish(number, ME, JobStatus.DONE)
+    assert queue.submit(asked("a")).status is JobStatus.QUEUED
+    assert [part.position for part in queue.parts(number)] == [0, 1, 2]
+    queue.take(ME)
+    queue.finish(number, ME, JobStatus.DONE)
     assert queue.submit(asked("a")).status is JobStatus.DONE
     queue.store.delete([two])
     assert queue.submit(asked("a")).status is JobStatus.QUEUED
-    assert [part.position for part in queue.parts(number)] == [0, 2, 3]
+    assert [part.position for part in queue.parts(number)] == [0, 2]
     assert queue.store.find("1" * 64) == one
 
 

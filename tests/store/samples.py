@@ -4,6 +4,8 @@ import multiprocessing
 from pathlib import Path
 
 from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.experiments.gradual import GradualConfig
+from woodfisher_core.schedules import GradualSchedule
 from woodfisher_core.store import Metric, RunRecord, Status, Store
 
 # Imported once by a process that then begins each of the others, unlike the tests' own, which has threads.
@@ -36,6 +38,20 @@ def sample(number: int, **changes) -> RunRecord:
 def failed(number: int, error: str = "it broke") -> RunRecord:
     """The same run, failed."""
     return sample(number, status=Status.FAILED, error=error, headline={}, metrics=(), layers=())
+
+
+def gradual(number: int, **changes) -> RunRecord:
+    """A finished gradual run of three epochs with that seed, to sparsity 0.8 in the second; the dense network is the best."""
+    schedule = GradualSchedule(final=0.8, initial=0.2, end_epoch=2)
+    config = GradualConfig(prune=BASE.replace(sparsity=0.8, seed=number), schedule=schedule, epochs=3)
+    metrics = []
+    for epoch, (sparsity, accuracy) in enumerate(((0.0, 97.5), (0.2, 97.0), (0.8, 91.0), (0.8, 93.0))):
+        names = ("accuracy", "loss") if epoch == 0 else ("accuracy", "loss", "training loss")
+        names += ("accuracy before", "accuracy pruned", "loss pruned") if epoch in schedule.levels else ()
+        metrics += [Metric(name, accuracy if name == "accuracy" else 0.5, sparsity, epoch) for name in names]
+    own = {"kind": "gradual", "key": config.key, "config": config.to_dict(), "metrics": tuple(metrics)}
+    headline = {"sparsity": 0.8, "accuracy": 93.0, "dense_accuracy": 97.5, "loss": 0.5}
+    return sample(number, **{**own, "headline": headline, **changes})
 
 
 def is_whole(store: Store, number: int, seed: int) -> bool:

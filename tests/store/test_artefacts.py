@@ -5,12 +5,10 @@ import os
 import time
 
 import pytest
-import torch
 from samples import PROCESSES, sample
 
 from woodfisher_core.errors import InputError, StoreError
 from woodfisher_core.store import artefacts
-from woodfisher_core.store.pruned import NAME, Pruned, get_pruned, put_pruned
 
 
 def files(folder):
@@ -113,34 +111,3 @@ def test_purge_removes_what_no_run_names(store):
     assert store.purge(grace=0) == 0
     assert files(store.folder) == [shared["sha256"]]
     assert store.get(2).artefacts == {"b": shared}
-
-
-def test_weights_and_mask_of_a_run(store):
-    """Tensors, layers and their order come back; the file is safetensors."""
-    generator = torch.Generator().manual_seed(0)
-    layers = {"fc2": (3, 4), "fc1": (5,), "conv": (2, 1, 2)}
-    weights = torch.randn(2 * 21, generator=generator)[::2]
-    pruned = Pruned(weights, weights.abs() > 0.5, layers)
-    entry = put_pruned(store.folder, pruned)
-    number = store.save(sample(0, artefacts={NAME: entry}))
-    found = get_pruned(store.folder, store.get(number).artefacts[NAME]["sha256"])
-    assert torch.equal(found.weights, weights)
-    assert torch.equal(found.keep, pruned.keep)
-    assert list(found.layers.items()) == list(layers.items())
-    with pytest.raises(InputError, match="expected 20 weights"):
-        put_pruned(store.folder, Pruned(weights, pruned.keep, {"fc1": (4, 5)}))
-
-
-def test_other_files_are_no_weights(tmp_path):
-    """A pickle, text, and tensors of something else."""
-    from safetensors.torch import save
-
-    for content in (
-        b"\x80\x04N.",
-        b"text",
-        save({"a": torch.zeros(2)}),
-        save({"weights": torch.zeros(2)}, {"layers": "[]"}),
-    ):
-        entry = artefacts.put(tmp_path, content)
-        with pytest.raises(StoreError, match="holds no pruned weights"):
-            get_pruned(tmp_path, entry["sha256"])

@@ -6,6 +6,7 @@ from contextlib import closing
 import numpy as np
 import pandas as pd
 import pytest
+from samples import gradual
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig
@@ -182,6 +183,15 @@ def test_curves_and_layers(table):
     layers = pd.DataFrame(rows, columns=["run", "position", "layer", "shape", "kept", "total"])
     found = compare.layers_table(table.iloc[[1, 0]], layers)
     assert found[["run", "layer", "sparsity"]].values.tolist() == [[2, "fc1", 0.0], [1, "fc1", 0.5], [1, "fc2", 0.75]]
+
+
+def test_the_curve_of_a_gradual_run(file_store):
+    """From the dense network through its epochs; its own result is the last one's, not the dense network's."""
+    file_store.save(gradual(0))
+    found = compare.curve_table(file_store.runs(configurations=False), file_store.metrics())
+    own, curve = found[found["own"]], found[~found["own"]]
+    assert own[["sparsity", "accuracy"]].values.tolist() == [[0.8, 93.0]]
+    assert curve[["sparsity", "accuracy"]].values.tolist() == [[0.0, 97.5], [0.2, 97.0], [0.8, 91.0], [0.8, 93.0]]
 
 
 def test_with_a_real_store(tmp_path):

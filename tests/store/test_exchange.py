@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from samples import BASE, failed, sample
+from samples import BASE, failed, gradual, sample
 
 from woodfisher_core.errors import InputError, StoreError
 from woodfisher_core.store import Metric, Store, artefacts
@@ -59,7 +59,11 @@ def fill(store: Store) -> None:
         123456789.123456789,
     ]
     store.save(
-        sample(1, metrics=tuple(Metric("loss", v, 0.5, i) for i, v in enumerate(numbers)), headline={"loss": 1 / 3})
+        sample(
+            1,
+            metrics=tuple(Metric("loss", v, 0.5, i) for i, v in enumerate(numbers)),
+            headline={**sample(1).headline, "loss": 1 / 3},
+        )
     )
     for i, text in enumerate(ODD_TEXTS):
         layer = {"layer": text, "shape": text, "kept": 1, "total": 2}
@@ -87,13 +91,13 @@ def test_there_and_back(form, end, store, other, tmp_path):
 
 def test_missing_numbers_stay_missing(store, other, tmp_path):
     """NaN is no text and no zero."""
-    store.save(sample(0, metrics=(Metric("loss", math.nan, math.nan),), headline={}))
+    store.save(sample(0, metrics=(Metric("loss", math.nan, math.nan),), headline={**sample(0).headline, "loss": None}))
     for form, end in FORMS:
         export_runs(store, tmp_path / f"{form}{end}", format=form)
         import_runs(other, tmp_path / f"{form}{end}")
         found = other.get(other.find(sample(0).key))
         assert math.isnan(found.metrics[0].value)
-        assert set(found.headline.values()) == {None}
+        assert found.headline["loss"] is None
         other.delete([1])
         other.purge()
 
@@ -127,6 +131,74 @@ def test_some_runs_with_their_files(file_store, other, tmp_path):
     with pytest.raises(StoreError, match="is damaged"):
         export_runs(file_store, tmp_path / "damaged.zip", artefacts=True)
     assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_files_of_known_runs_stay_behind(file_store, other, tmp_path):
+    """Nothing lies in the store that no run names; a deleted run that comes back, and a failed one that is mended, too."""
+    entries = [artefacts.put(file_store.folder, content) for content in (b"known", b"deleted", b"failed", b"new")]
+    for seed, entry in enumerate(entries):
+        file_store.save(sample(seed, artefacts={"a": entry}))
+    export_runs(file_store, tmp_path / "runs.zip", artefacts=True)
+    other.save(sample(0))
+    other.delete([other.save(sample(1))])
+    other.save(failed(2))
+    assert import_runs(other, tmp_path / "runs.zip") == (3, 1)
+    for seed, expected in enumerate([{}, {}, {"a": entries[2]}, {"a": entries[3]}]):
+        assert other.get(other.find(sample(seed).key)).artefacts == expected
+    kept = sorted(path.name for path in other.folder.rglob("*") if path.is_file())
+    assert kept == sorted(entry["sha256"] for entry in entries[2:])
+
+
+def test_gradual_runs(file_store, other, tmp_path):
+    """With every epoch."""
+    file_store.save(gradual(0))
+    export_runs(file_store, tmp_path / "runs.zip")
+    assert import_runs(other, tmp_path / "runs.zip") == (1, 0)
+    assert other.get(1).metrics == file_store.get(1).metrics
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        (("loss", 2), "lacks its 'loss' of epoch 2"),
+        (("accuracy", 0), "lacks its 'accuracy' of epoch 0"),
+        (("training loss", 3), "lacks its 'training loss' of epoch 3"),
+        (("loss pruned", 2), "lacks its 'loss pruned' of epoch 2"),
+    ],
+    ids=str,
+)
+def test_a_gradual_run_without_an_epoch_is_refused(file_store, other, tmp_path, gone, words):
+    """It could not be shown again."""
+    whole = gradual(0).metrics
+    file_store.save(gradual(0, metrics=tuple(m for m in whole if (m.name, m.step) != gone)))
+    export_runs(file_store, tmp_path / "runs")
+    with pytest.raises(InputError, match=words):
+        import_runs(other, tmp_path / "runs")
+    assert len(other.runs()) == 0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "sparsity", "dense_accuracy"])
+@pytest.mark.parametrize("value", [None, math.inf])
+def test_a_finished_run_without_numbers_is_refused(file_store, other, tmp_path, name, value):
+    """Pages and sweeps count on them; a failed run has none."""
+    file_store.save(failed(1))
+    file_store.save(sample(0, headline={**sample(0).headline, name: value}))
+    export_runs(file_store, tmp_path / "runs")
+    with pytest.raises(InputError, match=rf"runs.csv, row 2: expected a number in '{name}' of a finished run"):
+        import_runs(other, tmp_path / "runs")
+    assert len(other.runs()) == 0
+
+
+@pytest.mark.parametrize("name", ["x.ZIP", "y.Zip"])
+def test_the_ending_in_capitals(file_store, other, tmp_path, name):
+    """Is a .zip too, and does not replace an empty folder."""
+    file_store.save(sample(0))
+    export_runs(file_store, tmp_path / name)
+    assert zipfile.is_zipfile(tmp_path / name)
+    assert import_runs(other, tmp_path / name) == (1, 0)
+    (tmp_path / f"folder.{name}").mkdir()
+    with pytest.raises(InputError, match="is there already"):
+        export_runs(file_store, tmp_path / f"folder.{name}")
 
 
 def test_what_is_there_already(file_store, other, tmp_path):

@@ -4,10 +4,12 @@ import math
 
 import pandas as pd
 import pytest
-from samples import BASE, LAYERS, METRICS, failed, sample
+from samples import BASE, LAYERS, METRICS, failed, gradual, sample
 
 from woodfisher_core.errors import InputError, StoreError
-from woodfisher_core.store import Metric, Store
+from woodfisher_core.experiments.gradual import GradualConfig
+from woodfisher_core.store import Metric, Store, compare
+from woodfisher_core.store.records import GRADUAL
 from woodfisher_core.store.store import flat
 
 
@@ -119,9 +121,26 @@ def test_configs_with_groups_are_flattened(store):
     store.save(sample(0))
     store.save(sample(1, kind="gradual", key="0" * 64, config=nested))
     table = store.runs()
-    assert list(table["prune.damping"].isna()) == [False, True]
+    assert list(table["epochs"].isna()) == [False, True]
     assert table["schedule.steps"].iloc[0] == [1, 2]
     assert flat(nested)["prune.method"] == "woodfisher"
+
+
+def test_a_gradual_run_has_the_fields_of_the_others(store):
+    """Under the same names; what only it has keeps its group's name."""
+    store.save(sample(1))
+    alone = set(store.runs())
+    store.save(gradual(1))
+    table = store.runs()
+    assert {name.split(".")[0] for name in set(table) - alone} == {"epochs", "schedule", "tuning"}
+    assert table["damping"].tolist() == [BASE.damping] * 2
+    assert table["seed"].tolist() == [1, 1]
+    assert table["asked_sparsity"].tolist() == [0.8, BASE.sparsity]
+    # Nothing is held out for it; it says the usual number there.
+    assert {name.split(".")[0] for name in compare.differing(table)} == {"epochs", "schedule", "tuning", "held_out"}
+    found = compare.filtered(table, conditions=[compare.parse_condition(f"damping={BASE.damping}")])
+    assert found["kind"].tolist() == [GRADUAL, "prune"]
+    assert GradualConfig.kind == GRADUAL
 
 
 def test_a_transaction_is_whole_or_not_at_all(store):

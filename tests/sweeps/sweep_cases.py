@@ -3,11 +3,14 @@
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from woodfisher_core.experiments import Workspace
 from woodfisher_core.jobs import Part, StoreQueue, Task
+from woodfisher_core.models import MODELS
 from woodfisher_core.store import Store
 from woodfisher_core.store.owners import this_owner
 from woodfisher_core.store.schema import parts, runs
@@ -30,6 +33,13 @@ def begun(store: Store, sweep: Sweep, space: Workspace | None = None, stop: Call
     queue = StoreQueue(store)
     job = queue.submit(sweep_request(sweep))
     return Task(queue, queue.take(this_owner(), job.number), space or Workspace(), stop)
+
+
+def weights_file(path: Path, scale: float = 1.0) -> Path:
+    """Weights of digits-mlp, those that come with it times ``scale``, at ``path``."""
+    shipped = load_file(MODELS["digits-mlp"].shipped_weights())
+    save_file({name: scale * tensor for name, tensor in shipped.items()}, path)
+    return path
 
 
 def shown(found: list[Part]) -> dict[int, dict[str, object]]:

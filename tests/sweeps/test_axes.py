@@ -52,7 +52,7 @@ def test_ranges_of_a_random_sample():
         (["damping=1..2"], "how many steps"),
         (["damping=1..2:1"], "2 to 20,000 steps"),
         (["damping=1..2:log:6:7"], "A..B:log:STEPS"),
-        (["damping=2..1:3"], "lower number first"),
+        (["damping=2..1:3"], "--vary damping=2..1:3: range: expected the lower number first"),
         (["seed=1.5"], "whole numbers, got '1.5'"),
         (["method=woodfish"], "method: expected one of"),
         (["model=lenet"], "lenet"),
@@ -64,3 +64,10 @@ def test_ranges_of_a_random_sample():
 def test_refused(texts, words):
     with pytest.raises(InputError, match=words):
         parse_axes(texts, random=False)
+
+
+def test_what_may_vary_is_listed():
+    """But for the engine's version, which nobody chooses."""
+    with pytest.raises(InputError, match=r"unknown field N; expected among .*num_samples") as refused:
+        parse_axis("N=3", random=False)
+    assert "engine_version" not in str(refused.value)

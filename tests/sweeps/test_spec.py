@@ -1,5 +1,6 @@
 """What a sweep is: its points, its JSON, what is refused, and that random points are the same for ever."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -8,7 +9,7 @@ import pytest
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig
-from woodfisher_core.sweeps.spec import MOST_POINTS, Between, Sweep, Values
+from woodfisher_core.sweeps.spec import MOST_POINTS, Between, Source, Sweep, Values
 
 BASE = {"model": "digits-mlp", "num_samples": 100, "solver": "spectral"}
 DAMPINGS, LEVELS = (1e-4, 1e-2), (0.5, 0.8, 0.9)
@@ -46,7 +47,6 @@ def test_json_both_ways(one):
     again = Sweep.from_dict(json.loads(json.dumps(one.to_dict())))
     assert again == one
     assert hash(again) == hash(one)
-    assert again.key == one.key
     assert [p.config for p in again.points()] == [p.config for p in one.points()]
 
 
@@ -54,9 +54,8 @@ def test_equal_sweeps_are_equal():
     """Neither the order of fields, nor a default that is spelt out, nor a base field that varies anyway makes another sweep."""
     turned = sweep({"damping": Values(DAMPINGS), "sparsity": Values(LEVELS)}, seed=0, damping=0.5, held_out=1000)
     assert turned == GRID
-    assert turned.key == GRID.key
     assert sweep({"damping": Values((*DAMPINGS, DAMPINGS[0])), "sparsity": Values(LEVELS)}) == GRID
-    assert sweep({"damping": Values(DAMPINGS[::-1]), "sparsity": Values(LEVELS)}).key != GRID.key
+    assert sweep({"damping": Values(DAMPINGS[::-1]), "sparsity": Values(LEVELS)}) != GRID
 
 
 def test_random_points_do_not_depend_on_the_rest():
@@ -94,6 +93,22 @@ def test_random_points_fill_their_ranges():
     assert {changes["seed"] for changes in drawn} == set(range(10))
     assert 70 < sum(changes["method"] == "magnitude" for changes in drawn) < 130
     assert all(point.config is not None for point in RANDOM.points())
+
+
+def test_sources_fill_in_what_points_are_about():
+    """By the values of the fields that name it; one that could not be loaded, or is not named, is an error of its points."""
+    several = sweep({"weights": Values(("a", "b", "c")), "damping": Values(DAMPINGS)})
+    found = {"weights_hash": "1" * 64, "data_hash": "2" * 64, "device": "cpu"}
+    sources = (Source(of=(("weights", "a"),), **found), Source(of=(("weights", "b"),), error="b is missing"))
+    several = dataclasses.replace(several, sources=sources)
+    again = Sweep.from_dict(json.loads(json.dumps(several.to_dict())))
+    assert again == several
+    points = {(p.changes["weights"], p.changes["damping"]): p for p in again.points()}
+    assert points["a", 1e-4].config == PruneConfig(**BASE, weights="a", damping=1e-4, **found)
+    assert [points["b", damping].error for damping in DAMPINGS] == ["b is missing"] * 2
+    assert "Ask anew" in points["c", 1e-2].error
+    repaired = sweep({"seed": Values((0, 1)), "damping": Values(DAMPINGS)}, repair_batchnorm=50)
+    assert (repaired.source_fields, GRID.source_fields) == (("seed",), ())
 
 
 def test_impossible_points_say_why():
@@ -135,6 +150,14 @@ def test_impossible_points_say_why():
         (lambda: Sweep.from_dict({**GRID.to_dict(), "vary": {"damping": {"values": [1], "x": 1}}}), "unknown field x"),
         (lambda: Sweep.from_dict({**GRID.to_dict(), "vary": {"damping": 3}}), "either values"),
         (lambda: Sweep.from_dict({**GRID.to_dict(), "vary": [1]}), "fields by name"),
+        (
+            lambda: Sweep.from_dict({**GRID.to_dict(), "vary": {"damping": {"low": 2, "high": 1}}}),
+            "vary damping: range",
+        ),
+        (lambda: Sweep.from_dict({**GRID.to_dict(), "sources": "abc"}), "list of values"),
+        (lambda: Sweep.from_dict({**GRID.to_dict(), "sources": [3]}), "fields by name in sources"),
+        (lambda: Sweep.from_dict({**GRID.to_dict(), "sources": [{"colour": 1}]}), "unknown field colour"),
+        (lambda: Sweep.from_dict({**GRID.to_dict(), "sources": [{"device": 1}]}), "text as device"),
         (lambda: Sweep.from_dict({**GRID.to_dict(), "base": {"model": {"a": 1}}}), "plain values"),
     ],
 )

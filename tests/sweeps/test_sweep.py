@@ -4,17 +4,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sweep_cases import BASE, begun, finished, grid, shown
+from sweep_cases import BASE, begun, finished, grid, shown, weights_file
 
 from woodfisher_core.errors import NumericalError, StoreError
 from woodfisher_core.experiments import PruneConfig, Workspace, materials
 from woodfisher_core.experiments import workspace as workspaces
-from woodfisher_core.jobs import Cancelled, JobStatus, Part
+from woodfisher_core.experiments.remember import remembered
+from woodfisher_core.jobs import Cancelled, JobStatus
 from woodfisher_core.jobs.runner import run_job
 from woodfisher_core.store import Status, Store
 from woodfisher_core.store.claims import claim
 from woodfisher_core.store.schema import claims
-from woodfisher_core.sweeps import WorkerPool, resolved, run_sweep, stream, sweep_request, sweeps_on
+from woodfisher_core.sweeps import WorkerPool, resolved, run_sweep, sweep_request, sweeps_on
 from woodfisher_core.sweeps.order import Item, in_groups
 
 GRID = grid(damping=(1e-4, 1e-2), num_samples=(30, 60), sparsity=(0.5, 0.9))
@@ -263,24 +264,7 @@ def test_points_held_by_another_come_last(file_store, reports):
     run_sweep(task)
     assert len(reports) == 8
     assert reports[-1].key == held
-    assert sorted(stream_positions(task)) == list(range(8))
-
-
-def stream_positions(task) -> list[int]:
-    task.queue.finish(task.job.number, task.job.owner, JobStatus.DONE)
-    return [part.position for part in stream(task.queue, task.job.number)]
-
-
-def test_stream_says_each_part_once(file_store):
-    """As they are finished, to anyone who listens."""
-    task, heard = begun(file_store, GRID), []
-    with ThreadPoolExecutor(1) as thread:
-        listening = thread.submit(lambda: heard.extend(stream(task.queue, task.job.number, 0.01)))
-        run_sweep(task)
-        task.queue.finish(task.job.number, task.job.owner, JobStatus.DONE)
-        listening.result()
-    assert sorted(part.position for part in heard) == list(range(8))
-    assert all(isinstance(part, Part) for part in heard)
+    assert [part.position for part in task.queue.parts(task.job.number)] == list(range(8))
 
 
 def test_another_owner_ends_it(file_store):
@@ -323,13 +307,45 @@ def test_groups_hold_every_point_once(workers):
 
 
 def test_requests_name_the_weights():
-    """A sweep over one network asks for its very weights and data; one over networks cannot."""
+    """A sweep asks for the very weights and data that it is about, each of them where they vary."""
     space = Workspace()
-    base = dict(resolved(GRID, space).base)
+    (source,) = resolved(GRID, space).sources
     problem = space.problem(PruneConfig(**BASE))
-    assert (base["weights_hash"], base["data_hash"]) == (problem.weights_hash, problem.dataset.hash)
-    assert base["device"] == "cpu"
-    several = grid(model=("digits-mlp", "digits-cnn"), sparsity=(0.5,))
-    assert resolved(several, space) == several
+    assert source.found == {"weights_hash": problem.weights_hash, "data_hash": problem.dataset.hash, "device": "cpu"}
+    several = resolved(grid(model=("digits-mlp", "digits-cnn"), sparsity=(0.5, 0.8), device=("cpu", "auto")), space)
+    assert len(several.sources) == 4
+    assert all(point.config == space.resolve(point.config) for point in several.points())
     assert sweep_request(GRID).key == sweep_request(replace(GRID, vary=GRID.vary[::-1])).key
     assert sweep_request(GRID).key != sweep_request(grid(damping=(1e-3,))).key
+    assert "1 point" in sweep_request(grid(damping=(1e-3,))).title
+    assert "points" not in sweep_request(grid(damping=(1e-3,))).title
+
+
+def test_weights_that_changed_are_no_result(file_store, tmp_path):
+    """Between asking and running: the job fails, and goes on where the weights are as they were."""
+    file = weights_file(tmp_path / "a.safetensors")
+    before = file.read_bytes()
+    wanted = resolved(grid(weights=(str(file), "shipped"), sparsity=(0.5,)), Workspace())
+    weights_file(file, 0.5)
+    task = begun(file_store, wanted)
+    assert run_job(task.queue, task.job, Workspace()) is JobStatus.FAILED
+    assert "are others than when it was asked for" in task.queue.get(1).error
+    file.write_bytes(before)
+    again = begun(file_store, wanted)
+    assert run_job(again.queue, again.job, Workspace()) is JobStatus.DONE
+    assert [part.error for part in again.queue.parts(1)] == [None, None]
+
+
+def test_deleted_runs_come_back(file_store, reports):
+    """Asked for again they are restored, not computed; so they are for a sweep that wants others too."""
+    run_sweep(begun(file_store, GRID))
+    before = finished(file_store)
+    reports.clear()
+    file_store.delete([2, 5])
+    task = begun(file_store, grid(damping=(1e-4, 1e-2), num_samples=(30, 60), sparsity=(0.5,)))
+    run_sweep(task)
+    assert reports == []
+    assert finished(file_store).items() >= before.items()
+    file_store.delete(range(1, 9))
+    number, reused = remembered(file_store, Workspace(), next(iter(GRID.points())).config)
+    assert (reused, reports, list(file_store.runs()["id"])) == (True, [], [number])

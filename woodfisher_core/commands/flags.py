@@ -152,6 +152,26 @@ def add_method(
     fisher.add_argument("--solver", default=solver, metavar="HOW", help=choices(Solver, solver))
 
 
+def add_store(parser: argparse._ActionsContainer) -> None:
+    """``--store``, as :class:`Store` takes it."""
+    parser.add_argument(
+        "--store",
+        metavar="PLACE",
+        help="a file or a PostgreSQL URL (default: $WOODFISHER_STORE, else the user's data folder)",
+    )
+
+
+def add_keep(parser: argparse._ActionsContainer) -> None:
+    """``--store`` of what keeps nothing unless asked to: the empty text where no place is given, None without the flag."""
+    parser.add_argument(
+        "--store",
+        nargs="?",
+        const="",
+        metavar="PLACE",
+        help="keep the run in this store (without PLACE: in $WOODFISHER_STORE, else the user's own)",
+    )
+
+
 def method_options(options: argparse.Namespace) -> dict[str, object]:
     """The fields of ``PruneOptions`` that these flags gave."""
     return {name: getattr(options, name) for name in METHOD_FIELDS} | {"fresh_samples": not options.fixed_samples}

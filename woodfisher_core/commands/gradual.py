@@ -4,21 +4,25 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from woodfisher_core.commands.flags import add_method, add_network, choices, method_options, network_options
+from woodfisher_core.commands.flags import add_keep, add_method, add_network, choices, method_options, network_options
 from woodfisher_core.errors import InputError
-from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
-from woodfisher_core.experiments.gradual_record import NETWORK, gradual_record, network_file
+from woodfisher_core.experiments.gradual_record import NETWORK, epochs_of, gradual_record, network_file
+from woodfisher_core.experiments.remember import begun
 from woodfisher_core.fine_tuning import FineTuning, Optimizer, RateShape
-from woodfisher_core.gradual import GradualResult
-from woodfisher_core.gradual_run import EpochRecord
+from woodfisher_core.gradual import best_of
+from woodfisher_core.gradual_run import EpochRecord, Score
 from woodfisher_core.schedules import GradualSchedule
 from woodfisher_core.store import Store, artefacts
+from woodfisher_core.store.claims import heartbeat
 
 # Where nobody says otherwise.
 SPARSITY = 0.9
@@ -67,13 +71,7 @@ def add_gradual(parser: argparse.ArgumentParser) -> None:
         "--snapshot", metavar="FILE", help="written after each epoch; a run that was stopped goes on from it"
     )
     run.add_argument("--output", metavar="DIR", help="write pruned.safetensors (weights and masks) and run.json there")
-    run.add_argument(
-        "--store",
-        nargs="?",
-        const="",
-        metavar="PLACE",
-        help="keep the run in this store (without PLACE: in $WOODFISHER_STORE, else the user's own)",
-    )
+    add_keep(run)
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.set_defaults(run=_gradual)
 
@@ -104,6 +102,38 @@ def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
     config = GradualConfig(prune=prune, schedule=schedule, epochs=options.epochs, tuning=tuning)
     # A store that cannot be used is found out before the work.
     store = None if options.store is None else Store(options.store)
+    space = Workspace()
+    if store is None:
+        done = _computed(options, config, space)
+    else:
+        config = config.resolved(space)
+        done = _kept(options, config, space, store)
+    found = _to_json(done)
+    if options.output:
+        _save(Path(options.output), done, found)
+    print(json.dumps(found) if options.json else _readable(done))
+    return 0
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What there is to say of a run, whether it ran here or was known; ``number`` is its own in the store."""
+
+    config: GradualConfig
+    dense: Score
+    records: Sequence[EpochRecord]
+    network: Callable[[], bytes]
+    number: int | None = None
+
+    @property
+    def best(self) -> EpochRecord:
+        return best_of(self.records, self.config.schedule)
+
+
+def _computed(
+    options: argparse.Namespace, config: GradualConfig, space: Workspace, store: Store | None = None
+) -> _Done:
+    """Runs ``config`` here, and keeps the run with its network where there is a ``store``."""
     started = time.perf_counter()
     with tqdm(total=config.epochs, unit="epoch", leave=False, disable=None) as bar:
 
@@ -112,20 +142,39 @@ def _gradual(options: argparse.Namespace, memory_at_start: int) -> int:
             if not options.json:
                 bar.write(_line(record), file=sys.stderr)
 
-        config, result = run_gradual(config, options.snapshot, progress)
-    found = _to_json(config, result)
+        with nullcontext() if store is None else heartbeat(store):
+            config, result = run_gradual(config, options.snapshot, progress, space=space)
+    number = None
     if store is not None:
-        found["run"] = _keep(store, config, result, time.perf_counter() - started)
-    if options.output:
-        _save(Path(options.output), result, found)
-    print(json.dumps(found) if options.json else _readable(config, result, found.get("run")))
-    return 0
+        network = {NETWORK: artefacts.put(store.folder, network_file(result))}
+        number = store.save(gradual_record(config, result, time.perf_counter() - started, "gradual", network))
+    return _Done(config, result.dense, result.records, lambda: network_file(result), number)
 
 
-def _keep(store: Store, config: GradualConfig, result: GradualResult, seconds: float) -> int:
-    """Keeps the run with its network; returns its number."""
-    network = {NETWORK: artefacts.put(store.folder, network_file(result))}
-    return store.save(gradual_record(config, result, seconds, "gradual", network))
+def _kept(options: argparse.Namespace, config: GradualConfig, space: Workspace, store: Store) -> _Done:
+    """The run of the resolved ``config`` from ``store``, where it is computed once."""
+    said = []
+
+    def waiting() -> None:
+        if not said:
+            said.append("another process computes this run: waiting for its result")
+            print(said[0], file=sys.stderr)
+
+    with begun(store, config.key, waiting) as known:
+        if known is None:
+            return _computed(options, config, space, store)
+        run = store.get(known)
+    print(f"run {known} is in the store already: nothing is trained", file=sys.stderr)
+    dense = {metric.name: metric.value for metric in run.metrics if metric.step == 0}
+
+    def network() -> bytes:
+        if NETWORK not in run.artefacts:
+            raise InputError(
+                f"output: run {known} is in the store without its network. Leave --store out to train it again."
+            )
+        return artefacts.get(store.folder, run.artefacts[NETWORK]["sha256"])
+
+    return _Done(config, Score(dense["accuracy"], dense["loss"]), epochs_of(config, run), network, known)
 
 
 def _line(record: EpochRecord) -> str:
@@ -135,36 +184,39 @@ def _line(record: EpochRecord) -> str:
     return f"epoch {record.epoch}: {step}trained to {record.after.accuracy:.2f} %"
 
 
-def _readable(config: GradualConfig, result: GradualResult, number: int | None) -> str:
-    best, last = result.best, result.last
-    kept = () if number is None else (f"run         {number}",)
+def _readable(done: _Done) -> str:
+    config, best, last = done.config, done.best, done.records[-1]
+    kept = () if done.number is None else (f"run         {done.number}",)
     return "\n".join(
         (
             f"{config.prune.model} on {config.prune.dataset}: {config.prune.method}, {config.epochs} epochs",
-            f"sparsity    {result.sparsity:.4f}",
-            f"accuracy    {result.dense.accuracy:.2f} % dense → {last.after.accuracy:.2f} % at the end "
+            f"sparsity    {last.sparsity:.4f}",
+            f"accuracy    {done.dense.accuracy:.2f} % dense → {last.after.accuracy:.2f} % at the end "
             f"(best at this sparsity {best.after.accuracy:.2f} % in epoch {best.epoch}, picked by these same test images)",
             *kept,
         )
     )
 
 
-def _to_json(config: GradualConfig, result: GradualResult) -> dict[str, object]:
-    return {
-        "dense": asdict(result.dense),
-        "sparsity": result.sparsity,
-        "last": asdict(result.last),
-        "best": asdict(result.best),
-        "epochs": [asdict(record) for record in result.records],
-        "config": config.to_dict(),
-        "config_key": config.key,
+def _to_json(done: _Done) -> dict[str, object]:
+    last = done.records[-1]
+    found = {
+        "dense": asdict(done.dense),
+        "sparsity": last.sparsity,
+        "last": asdict(last),
+        "best": asdict(done.best),
+        "epochs": [asdict(record) for record in done.records],
+        "config": done.config.to_dict(),
+        "config_key": done.config.key,
     }
+    return found if done.number is None else {**found, "run": done.number}
 
 
-def _save(folder: Path, result: GradualResult, found: dict[str, object]) -> None:
+def _save(folder: Path, done: _Done, found: dict[str, object]) -> None:
+    network = done.network()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "pruned.safetensors").write_bytes(network_file(result))
+        (folder / "pruned.safetensors").write_bytes(network)
         (folder / "run.json").write_text(json.dumps(found, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"output: cannot write to {folder} ({error}). Choose another --output.") from None

@@ -11,10 +11,12 @@ from dataclasses import asdict
 
 from tqdm import tqdm
 
+from woodfisher_core.commands.flags import add_store
 from woodfisher_core.errors import InputError, StoreError
 from woodfisher_core.jobs import Job, JobStatus, StoreQueue
 from woodfisher_core.jobs import worker as workers
 from woodfisher_core.store import Store
+from woodfisher_core.store.places import shown
 
 # How often a bar moves.
 LOOK_SECONDS = 0.5
@@ -32,11 +34,7 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
         ("work", _work, "run what waits, in this terminal"),
     ):
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        command.add_argument(
-            "--store",
-            metavar="PLACE",
-            help="a file or a PostgreSQL URL (default: $WOODFISHER_STORE, else the user's data folder)",
-        )
+        add_store(command)
         if name in ("list", "show"):
             command.add_argument("--json", action="store_true", help="print JSON and nothing else on standard output")
         if name in ("show", "cancel", "remove"):
@@ -59,7 +57,7 @@ def _list(options: argparse.Namespace, memory_at_start: int) -> int:
         print(json.dumps([_plain(job) for job in found]))
         return 0
     if not found:
-        print(f"no jobs in {store.url.database}")
+        print(f"no jobs in {shown(store.url)}")
     for job in found:
         print(f"{job.number:>5}  {job.status.label:9}  {_far(job):>24}  {job.title}")
     if any(job.status is JobStatus.QUEUED for job in found) and workers.worker_of(store) is None:

@@ -3,11 +3,13 @@
 import argparse
 import json
 import sys
+import time
 
 from tqdm import tqdm
 
 from woodfisher_core import memory
 from woodfisher_core.commands.flags import (
+    add_keep,
     add_method,
     add_network,
     choices,
@@ -15,13 +17,18 @@ from woodfisher_core.commands.flags import (
     method_options,
     network_options,
 )
-from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.experiments import PruneConfig, RunReport, Workspace
+from woodfisher_core.experiments.materials import Progress
+from woodfisher_core.experiments.remember import failed_record, is_expected, record_of
 from woodfisher_core.experiments.report import smaller_network, to_json
 from woodfisher_core.export import save_pruned
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import DampingScale
 from woodfisher_core.planning import Storage, parse_storage
 from woodfisher_core.sampling import read_indices
+from woodfisher_core.store import Store
+
+ORIGIN = "prune"
 
 
 def add_prune(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +54,7 @@ def add_prune(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write pruned.safetensors (weights and masks) and run.json there; smaller.safetensors too where channels went",
     )
+    add_keep(run)
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.set_defaults(run=_prune)
 
@@ -65,9 +73,14 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
         scratch=options.scratch,
         say=None if options.json else lambda text: print(f"plan: {text}", file=sys.stderr),
     )
+    # A store that cannot be used is found out before the work.
+    store = None if options.store is None else Store(options.store)
     with tqdm(total=config.num_samples, desc="gradients", unit="row", leave=False, disable=None) as bar:
-        report = workspace.report(
-            config, lambda phase, done, _: bar.update(done - bar.n) if phase == "gradients" else None
+        report = _reported(
+            workspace,
+            config,
+            store,
+            lambda phase, done, _: bar.update(done - bar.n) if phase == "gradients" else None,
         )
     smaller = smaller_network(report)
     result = to_json(report, memory_at_start, smaller)
@@ -85,6 +98,23 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
         )
     print(json.dumps(result) if options.json else _readable(result))
     return 0
+
+
+def _reported(workspace: Workspace, config: PruneConfig, store: Store | None, progress: Progress) -> RunReport:
+    """The report, kept in the ``store``; what is printed says more than a run keeps, so it is made even where that is known."""
+    if store is None:
+        return workspace.report(config, progress)
+    config, started = workspace.resolve(config), time.perf_counter()
+    known = store.find(config.key)
+    try:
+        report = workspace.report(config, progress)
+    except Exception as error:
+        if is_expected(error):
+            store.save(failed_record(config, error, seconds=time.perf_counter() - started, origin=ORIGIN))
+        raise
+    number = store.save(record_of(report, origin=ORIGIN))
+    print(f"kept as run {number}" if known is None else f"run {number} is in the store already", file=sys.stderr)
+    return report
 
 
 def _readable(result: dict) -> str:

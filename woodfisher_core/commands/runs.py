@@ -4,17 +4,20 @@ import argparse
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from woodfisher_core.commands.flags import add_store
 from woodfisher_core.errors import InputError
 from woodfisher_core.store import Store, compare
 from woodfisher_core.store.exchange import export_runs, import_runs
+from woodfisher_core.store.places import shown
 from woodfisher_core.store.records import Status
-from woodfisher_core.store.store import flat
+from woodfisher_core.store.store import settings as settings_in
 
 # Where nobody says otherwise; --limit 0 lists all.
 LIMIT = 50
@@ -44,9 +47,9 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     )
     listed.add_argument("--all-columns", action="store_true", help="every setting, not only those that differ")
     _add_forms(listed)
-    shown = _command(commands, "show", _show, "everything about one run")
-    shown.add_argument("run_name", metavar="RUN")
-    shown.add_argument("--json", action="store_true", help="print one JSON object")
+    one = _command(commands, "show", _show, "everything about one run")
+    one.add_argument("run_name", metavar="RUN")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
     compared = _command(commands, "compare", _compare, "runs side by side, with differences against the first")
     compared.add_argument("run_names", metavar="RUN", nargs="+")
     compared.add_argument("--all-columns", action="store_true", help="every setting, not only those that differ")
@@ -65,6 +68,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
         ("restore", _restore, "bring deleted runs back"),
     ):
         _command(commands, name, run, text).add_argument("run_names", metavar="RUN", nargs="+")
+    _command(commands, "purge", _purge, "remove the deleted runs for good, and the files that no other run has")
     renamed = _command(commands, "rename", _rename, "give a run a name of your own")
     renamed.add_argument("run_name", metavar="RUN")
     renamed.add_argument("label", metavar="NAME", help="the new name; '' takes it away")
@@ -72,11 +76,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 
 def _command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.add_argument(
-        "--store",
-        metavar="PLACE",
-        help="a file or a PostgreSQL URL (default: $WOODFISHER_STORE, else the user's data folder)",
-    )
+    add_store(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -130,7 +130,7 @@ def _list(options: argparse.Namespace, memory_at_start: int) -> int:
         print(_json(table) if options.json else table.to_csv(index=False), end="\n" if options.json else "")
     elif table.empty:
         kind = "deleted runs" if options.deleted else "runs"
-        print(f"no {kind} in {_place(store)}" if whole.empty else f"none of {len(whole):,} {kind} match")
+        print(f"no {kind} in {shown(store.url)}" if whole.empty else f"none of {len(whole):,} {kind} match")
     else:
         print(_readable(table, options.all_columns))
         if found > len(table):
@@ -141,7 +141,7 @@ def _list(options: argparse.Namespace, memory_at_start: int) -> int:
 def _show(options: argparse.Namespace, memory_at_start: int) -> int:
     store = Store(options.store)
     table = store.runs(configurations=False)
-    number = compare.find(table, options.run_name)
+    number = _find(store, table, options.run_name)
     row = table[table["id"] == number].iloc[0]
     record = dataclasses.asdict(store.get(number))
     record = {"id": number, **record, "created": row["created"].isoformat()}
@@ -154,7 +154,7 @@ def _show(options: argparse.Namespace, memory_at_start: int) -> int:
     facts |= {"error": " ".join(record["error"].split())} if record["error"] else {}
     facts |= {name: _cell(name, row[name]) for name in ("accuracy", "dense_accuracy", "loss", "sparsity")}
     print(_aligned([[f"  {name}", value] for name, value in facts.items()]))
-    _block("settings", [[f"  {n}", compare.written(v)] for n, v in flat(record["config"]).items()])
+    _block("settings", [[f"  {n}", compare.written(v)] for n, v in settings_in(record["config"]).items()])
     _block("layers", [[f"  {r['layer']}", f"{r['kept']:,} of {r['total']:,} kept"] for r in record["layers"]])
     curve = [m for m in record["metrics"] if m["step"] > 0 and m["name"] == "accuracy"]
     _block("curve", [[f"  sparsity {m['sparsity']:.4f}", f"accuracy {m['value']:.2f} %"] for m in curve])
@@ -163,8 +163,9 @@ def _show(options: argparse.Namespace, memory_at_start: int) -> int:
 
 
 def _compare(options: argparse.Namespace, memory_at_start: int) -> int:
-    whole = Store(options.store).runs()
-    numbers = list(dict.fromkeys(compare.find(whole, name) for name in options.run_names))
+    store = Store(options.store)
+    whole = store.runs()
+    numbers = list(dict.fromkeys(_find(store, whole, name) for name in options.run_names))
     table = whole.set_index("id", drop=False).loc[numbers].reset_index(drop=True)
     settings = compare.differing(table)
     table = compare.against(table, table.iloc[0])
@@ -216,6 +217,12 @@ def _restore(options: argparse.Namespace, memory_at_start: int) -> int:
     return 0
 
 
+def _purge(options: argparse.Namespace, memory_at_start: int) -> int:
+    count = Store(options.store).purge()
+    print(f"removed {count:,} deleted run{'' if count == 1 else 's'} for good")
+    return 0
+
+
 def _rename(options: argparse.Namespace, memory_at_start: int) -> int:
     store = Store(options.store)
     (number,) = _numbers(store, [options.run_name])
@@ -228,11 +235,26 @@ def _numbers(store: Store, names: Sequence[str], deleted: bool = False) -> list[
     if not names:
         return []
     table = store.runs(deleted=deleted, configurations=False)
-    return list(dict.fromkeys(compare.find(table, name) for name in names))
+    return list(dict.fromkeys(_find(store, table, name, deleted) for name in names))
 
 
-def _place(store: Store) -> str:
-    return store.url.database if store.url.get_backend_name() == "sqlite" else store.url.render_as_string(True)
+def _find(store: Store, table: pd.DataFrame, name: str, deleted: bool = False) -> int:
+    """As ``compare.find`` in ``table``, the store's runs or its ``deleted`` ones; errors tell which of the two has it."""
+    try:
+        return compare.find(table, name)
+    except compare.NoSuchRun as error:
+        said = error
+    try:
+        number = compare.find(store.runs(deleted=not deleted, configurations=False), name)
+    except compare.NoSuchRun:
+        if re.fullmatch(r"#?\d+", name.strip()):
+            kind = "deleted run" if deleted else "run"
+            told = f"run: there is no {kind} {name.strip().lstrip('#')} in {shown(store.url)}. See: runs list"
+            said = InputError(f"{told} --deleted." if deleted else f"{told}.")
+        raise said from None
+    if deleted:
+        raise InputError(f"run {number} is not deleted.")
+    raise InputError(f"run {number} is deleted; bring it back with: runs restore {number}")
 
 
 def _readable(table: pd.DataFrame, every: bool) -> str:

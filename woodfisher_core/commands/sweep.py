@@ -13,6 +13,7 @@ from tqdm import tqdm
 from woodfisher_core.commands.flags import (
     add_method,
     add_network,
+    add_store,
     choices,
     memory_budget,
     method_options,
@@ -31,6 +32,7 @@ from woodfisher_core.store.claims import heartbeat
 from woodfisher_core.store.owners import this_owner
 from woodfisher_core.sweeps import Sweep, WorkerPool, resolved, sweep_request, sweeps_on
 from woodfisher_core.sweeps.axes import parse_axes
+from woodfisher_core.sweeps.spec import counted
 
 ORIGIN = "sweep"
 # How often the bar moves.
@@ -60,7 +62,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
         "--vary", action="append", default=[], metavar="FIELD=VALUES", help="a setting that varies; repeatable"
     )
     what.add_argument("--random", type=int, metavar="COUNT", help="so many random points (default: the whole grid)")
-    what.add_argument("--sweep-seed", type=int, default=0, metavar="S", help="fixes the random points (default: 0)")
+    what.add_argument("--sweep-seed", type=int, metavar="S", help="with --random, fixes the random points (default: 0)")
     add_network(parser)
     add_method(parser, solver=Solver.SPECTRAL)
     run = parser.add_argument_group("run")
@@ -83,11 +85,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
         "--storage", default="auto", metavar="WHERE", help=f"auto; {choices(Storage, None)} (default: auto)"
     )
     run.add_argument("--scratch", metavar="DIR", help="folder for a scratch file (default: the system's)")
-    run.add_argument(
-        "--store",
-        metavar="PLACE",
-        help="a file or a PostgreSQL URL (default: $WOODFISHER_STORE, else the user's data folder)",
-    )
+    add_store(run)
     run.add_argument("--detach", action="store_true", help="only put it into the queue of jobs, for a worker to run")
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.set_defaults(run=_sweep)
@@ -96,15 +94,17 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
 def _sweep(options: argparse.Namespace, memory_at_start: int) -> int:
     if not options.vary:
         raise InputError("sweep: nothing varies. Give --vary FIELD=VALUES, such as --vary damping=1e-5..1e-1:log:5.")
-    if options.workers < 1 or (options.workers > 1 and options.detach):
-        raise InputError(f"--workers: expected at least 1, and 1 with --detach, got {options.workers}.")
+    if options.workers < 1:
+        raise InputError(f"--workers: expected at least 1, got {options.workers}.")
+    vary = parse_axes(options.vary, random=options.random is not None)
+    _check_used(options, [name for name, _ in vary])
     indices = None if options.sample_indices is None else tuple(read_indices(options.sample_indices).tolist())
     base = {"sample_indices": indices, "held_out": options.held_out}
     sweep = Sweep(
         base=tuple({**base, **network_options(options), **method_options(options)}.items()),
-        vary=parse_axes(options.vary, random=options.random is not None),
+        vary=vary,
         count=options.random,
-        seed=options.sweep_seed if options.random is not None else 0,
+        seed=options.sweep_seed or 0,
     )
     space = Workspace(
         memory_budget=memory_budget(options.memory_budget),
@@ -136,6 +136,29 @@ def _sweep(options: argparse.Namespace, memory_at_start: int) -> int:
     return 0
 
 
+def _check_used(options: argparse.Namespace, varied: Sequence[str]) -> None:
+    """Refuses settings that would change nothing."""
+    parser = argparse.ArgumentParser()
+    add_sweep(parser)
+    given = {name for name, value in vars(parser.parse_args([])).items() if value != getattr(options, name)}
+    for name in varied:
+        flag = "fixed_samples" if name == "fresh_samples" else name
+        if flag in given:
+            raise InputError(f"{_flag(flag)}: --vary {name} sets it at every point. Leave one of the two out.")
+    if options.sweep_seed is not None and options.random is None:
+        raise InputError(
+            "--sweep-seed: a grid has no random points. Leave it out, or say how many with --random COUNT."
+        )
+    if options.detach:
+        local = [name for name in ("workers", "memory_budget", "storage", "scratch") if name in given]
+        if local:
+            raise InputError(f"{_flag(local[0])}: with --detach a worker runs the job, its own way. Leave it out.")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _detached(job: Job) -> str:
     if job.over:
         return f"job {job.number} is {job.status.label.lower()} already: jobs show {job.number}"
@@ -144,10 +167,17 @@ def _detached(job: Job) -> str:
 
 def _to_its_end(queue: StoreQueue, job: Job, space: Workspace, workers: int) -> Job:
     """Runs the job here, or follows the process that runs it and takes over should that one die; returns it as it ends."""
+    followed = False
     with _bar(queue, job):
         while not job.over:
             mine = queue.take(this_owner(), job.number)  # which puts a dead process's job back first
             if mine is None:
+                if not followed and queue.get(job.number).status is JobStatus.RUNNING:
+                    followed = True
+                    tqdm.write(
+                        f"job {job.number} runs in another process: followed here, with the workers and the memory it has there",
+                        file=sys.stderr,
+                    )
                 time.sleep(LOOK_SECONDS)
             else:
                 _run(queue, mine, space, workers)
@@ -165,8 +195,8 @@ def _run(queue: StoreQueue, job: Job, space: Workspace, workers: int) -> None:
             run_job(queue, job, space)
     except KeyboardInterrupt:
         queue.cancel(job.number)  # else a worker would go on with it
-        done = len(queue.parts(job.number))
-        print(f"job {job.number}: {done:,} points are kept; the same command goes on with the others", file=sys.stderr)
+        done = counted(len(queue.parts(job.number)), "point")
+        print(f"job {job.number}: kept {done}; the same command goes on with the others", file=sys.stderr)
         raise
 
 
@@ -216,12 +246,17 @@ def _table(points: Sequence[dict], names: Sequence[str]) -> str:
         for point in fine
     ]
     lines = _aligned([[*shown, *results], *rows]) if rows else []
-    reused = sum(point["reused"] for point in fine)
-    if reused:
-        lines.append(f"{reused:,} of {len(points):,} points were in the store already")
+    # Points may be equal: drawn twice, or the same by two names, as device auto and cpu.
+    computed = {point["key"] for point in fine if not point["reused"]}
+    reused = [point["key"] in computed for point in fine if point["reused"]]
+    of = f"of {counted(len(points), 'point')}"
+    if known := reused.count(False):
+        lines.append(f"{known:,} {of} {'was' if known == 1 else 'were'} in the store already")
+    if equal := reused.count(True):
+        lines.append(f"{equal:,} {of} {'is' if equal == 1 else 'are'} equal to others here: computed once")
     failed = [point for point in points if point["error"]]
     if failed:
-        lines.append(f"{len(failed):,} of {len(points):,} points failed:")
+        lines.append(f"{len(failed):,} {of} failed:")
         lines += [
             "  " + ", ".join(f"{name} {_word(point['changes'][name])}" for name in shown) + f": {point['error']}"
             for point in failed

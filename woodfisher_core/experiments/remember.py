@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 
+import sqlalchemy as sa
 import torch
 
 from woodfisher_core.environment import machine
@@ -19,6 +20,7 @@ from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.loss_change import QuadraticTerms
 from woodfisher_core.store import Metric, RunRecord, Status, Store
 from woodfisher_core.store.claims import claim, heartbeat, release
+from woodfisher_core.store.schema import runs
 
 KIND = "prune"
 # How often a run that another process computes is looked for: at first, and at most.
@@ -201,12 +203,13 @@ def remembered(
 
 @contextmanager
 def begun(store: Store, key: str, waiting: Callable[[], None]) -> Iterator[int | None]:
-    """Until the block ends the computing of ``key`` is this thread's; or gives the number of its run, which is there.
+    """Until the block ends the computing of ``key`` is this thread's; or gives the number of its run, which is there, or comes
+    back where it was deleted.
 
     Where another thread or process is at it, this waits, calling ``waiting`` now and then.
     """
     pause = FIRST_LOOK
-    while (known := store.find(key)) is None and not begin(store, key):
+    while (known := _there(store, key)) is None and not begin(store, key):
         waiting()
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_LOOK)
@@ -214,6 +217,18 @@ def begun(store: Store, key: str, waiting: Callable[[], None]) -> Iterator[int |
         yield known
         return
     try:
-        yield store.find(key)  # whoever had it a moment ago may have just saved it
+        yield _there(store, key)  # whoever had it a moment ago may have just saved it
     finally:
         end(store, key)
+
+
+def _there(store: Store, key: str) -> int | None:
+    """The number of the finished run of ``key``, which comes back where it was deleted; None where there is none."""
+    chosen = sa.select(runs.c.id, runs.c.deleted).where(runs.c.key == key, runs.c.status == Status.DONE.value)
+    with store.reading() as connection:
+        found = connection.execute(chosen).first()
+    if found is None:
+        return None
+    if found.deleted is not None:
+        store.restore([found.id])
+    return found.id

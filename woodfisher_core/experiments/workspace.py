@@ -76,7 +76,7 @@ class Workspace(Materials):
                 return self.context(config, watch, progress)
             return self.later_context(config, start, stage, watch)
 
-        told = progress and (lambda done, total: progress("stages", done, total))
+        told = (lambda done, total: progress("stages", done, total)) if progress and config.stages > 1 else None
         return run_stages(config, Start(self.problem(config).weights), context_at, told)
 
     def evaluation(self, config: PruneConfig) -> Evaluation:

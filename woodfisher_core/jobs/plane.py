@@ -29,6 +29,7 @@ def run_plane_job(task: Task) -> None:
     for place, row in plane_rows(task.workspace, wanted, task.progress):
         if place not in task.before:
             task.keep(Part(place, _plain(row)))
+            task.say(f"{task.done:,} of {task.total:,} settings")
 
 
 def row_of(part: Part) -> dict[str, object]:

@@ -9,6 +9,7 @@ from woodfisher_core.errors import InputError
 from woodfisher_core.jobs.job import UNFINISHED, Job, JobRequest, JobStatus, Part
 from woodfisher_core.jobs.standing import as_job, finished_since_begun, one_job, unfinished
 from woodfisher_core.store.owners import is_alive
+from woodfisher_core.store.places import shown
 from woodfisher_core.store.records import Status
 from woodfisher_core.store.schema import jobs, parts, runs
 from woodfisher_core.store.store import Store
@@ -28,14 +29,14 @@ class StoreQueue:
         self.store = store
 
     def submit(self, request: JobRequest) -> Job:
-        """See :meth:`Queue.submit`; a finished job whose runs were deleted since makes those again."""
+        """See :meth:`Queue.submit`; of a finished job what failed, and runs deleted since, are made again."""
         mine = jobs.c.key == request.key
         with self.store.writing() as connection:
             known = connection.execute(sa.select(jobs).where(mine).with_for_update()).first()
             if known is None:
                 _insert_once(connection, request)
             elif known.status in (JobStatus.FAILED.value, JobStatus.CANCELLED.value) or (
-                known.status == JobStatus.DONE.value and _forget_lost_parts(connection, known.id)
+                known.status == JobStatus.DONE.value and _forget_open_parts(connection, known.id)
             ):
                 _requeue(connection, known.id, attempts=0, created=time.time())
             elif known.cancel:  # it is wanted after all
@@ -53,12 +54,13 @@ class StoreQueue:
             found = one_job(connection, jobs.c.id == number)
         if found is None:
             raise InputError(
-                f"job: expected the number of one in {self.store.url.database}, got {number}. See: jobs list."
+                f"job: expected the number of one in {shown(self.store.url)}, got {number}. See: jobs list."
             )
         return found
 
     def jobs(self) -> list[Job]:
-        """See :meth:`Queue.jobs`."""
+        """See :meth:`Queue.jobs`; those whose process died wait again."""
+        self.revive()
         with self.store.reading() as connection:
             waiting = unfinished(connection)
             over = sa.select(jobs).where(jobs.c.status.not_in(UNFINISHED))
@@ -66,8 +68,9 @@ class StoreQueue:
             return [as_job(connection, row, waiting) for row in (*waiting, *newest)]
 
     def cancel(self, number: int) -> None:
-        """See :meth:`Queue.cancel`; what is over stays as it is."""
+        """See :meth:`Queue.cancel`; what is over stays as it is, and what a dead process had is over at once."""
         self.get(number)
+        self.revive()
         with self.store.writing() as connection:
             connection.execute(
                 jobs.update()
@@ -229,11 +232,11 @@ def _insert_once(connection: Connection, request: JobRequest) -> None:
         return
 
 
-def _forget_lost_parts(connection: Connection, number: int) -> bool:
-    """Whether parts of a job were runs that are no longer there; those parts are dropped."""
+def _forget_open_parts(connection: Connection, number: int) -> bool:
+    """Whether parts of a finished job failed, or were runs that are no longer there; those parts are dropped."""
     there = sa.select(runs.c.key).where(runs.c.status == Status.DONE.value, runs.c.deleted.is_(None))
-    lost = (parts.c.job == number, parts.c.error.is_(None), parts.c.key.is_not(None), parts.c.key.not_in(there))
-    return connection.execute(parts.delete().where(*lost)).rowcount > 0
+    lost = sa.or_(parts.c.error.is_not(None), sa.and_(parts.c.key.is_not(None), parts.c.key.not_in(there)))
+    return connection.execute(parts.delete().where(parts.c.job == number, lost)).rowcount > 0
 
 
 def _requeue(connection: Connection, number: int, attempts: int, **changes: object) -> None:

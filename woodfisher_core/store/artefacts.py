@@ -83,9 +83,7 @@ def get(folder: Path, sha256: str) -> bytes:
     except OSError as error:
         raise StoreError(f"store: the file {path} of a run cannot be read ({error.strerror}).") from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise StoreError(
-            f"store: the file {path} of a run is damaged: it is not what was written. Run it again to mend it."
-        )
+        raise StoreError(_CHANGED.format(path=path))
     return content
 
 

@@ -94,12 +94,13 @@ def written(path: Path) -> Iterator[Callable[[str, bytes | Path], None]]:
     Raises:
         InputError: Something is there already; StoreError: it cannot be written, and nothing is left of it.
     """
-    if path.exists() and not (path.is_dir() and path.suffix != _SUFFIX and not any(path.iterdir())):
+    zipped = path.suffix.lower() == _SUFFIX
+    if path.exists() and not (path.is_dir() and not zipped and not any(path.iterdir())):
         raise InputError(f"export: {path} is there already. Choose another name, or remove it.")
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _zip(part) if path.suffix == _SUFFIX else _folder(part) as add:
+        with _zip(part) if zipped else _folder(part) as add:
             yield add
         if path.is_dir():
             path.rmdir()

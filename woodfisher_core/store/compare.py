@@ -11,6 +11,7 @@ import pandas as pd
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.methods import METHODS
+from woodfisher_core.store.records import GRADUAL
 
 # Numbers of a run that a baseline's are taken from; accuracy in percent, loss in nats, sparsity a fraction.
 RESULTS = ("accuracy", "loss", "sparsity")
@@ -103,8 +104,16 @@ def name_of(run: Mapping[str, object], numbered: bool = True) -> str:
     return f"#{run['id']} {name}" if numbered else name
 
 
+class NoSuchRun(InputError):
+    """No run is called so."""
+
+
 def find(table: pd.DataFrame, text: str) -> int:
-    """The number of the run of ``table`` that ``text`` names: a number (``12``, ``#12``) or the beginning of its key."""
+    """The number of the run of ``table`` that ``text`` names: a number (``12``, ``#12``) or the beginning of its key.
+
+    Raises:
+        NoSuchRun: None is called so; InputError: several are.
+    """
     wanted = text.strip().lower()
     number = re.fullmatch(r"#?(\d{1,9})", wanted)
     if number and int(number[1]) in set(table["id"]):
@@ -115,7 +124,7 @@ def find(table: pd.DataFrame, text: str) -> int:
             return int(found.iloc[0])
         if len(found) > 1:
             raise InputError(f"run: {len(found)} keys begin with {wanted}. Give more of its digits.")
-    raise InputError(
+    raise NoSuchRun(
         f"run: expected the number of a run or at least {SHORTEST_KEY} digits of its key, got {text!r}. See: runs list."
     )
 
@@ -241,14 +250,19 @@ def _cell_number(cell: object) -> float | None:
 def curve_table(table: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """A row a point of the runs' curves: ``run``, ``name``, ``method``, ``sparsity``, ``accuracy`` (percent), ``own``.
 
-    ``own`` marks the run's own result, the others are its curve's, in their order.
+    ``own`` marks the run's own result, the others are its curve's, in their order. A gradual run's curve goes from the dense
+    network through every epoch, and its own result is the last epoch again.
     """
     points = metrics[metrics["name"] == "accuracy"].dropna(subset=["value", "sparsity"])
     rows = []
     for _, run in table.iterrows():
         name = name_of(run)
-        for point in points[points["run"] == run["id"]].sort_values("step").itertuples():
-            rows.append((run["id"], name, run["method"], point.sparsity, point.value, point.step == 0))
+        curve = points[points["run"] == run["id"]].sort_values("step")
+        gradual = run["kind"] == GRADUAL
+        for point in curve.itertuples():
+            rows.append((run["id"], name, run["method"], point.sparsity, point.value, not gradual and point.step == 0))
+        if gradual and not missing(run["accuracy"]):
+            rows.append((run["id"], name, run["method"], run["sparsity"], run["accuracy"], True))
     return pd.DataFrame(rows, columns=["run", "name", "method", "sparsity", "accuracy", "own"])
 
 

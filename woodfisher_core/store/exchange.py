@@ -8,7 +8,8 @@ it runs, everything is bounded, and every config must be the one its key names.
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -87,7 +88,8 @@ def export_runs(
 def import_runs(store: Store, path: str | Path) -> Imported:
     """Brings the runs of an export into ``store``, all or none; a run whose key is there already is skipped.
 
-    Where the store has only a failed or a deleted run of the key, a finished one takes its place, or it comes back.
+    Where the store has only a failed or a deleted run of the key, a finished one takes its place, or it comes back. The files
+    of runs that are here already stay where they are: nothing of a stranger's is added to one's own run.
 
     Raises:
         InputError: Anything about the file is not as an export is, in a sentence; StoreError: the store cannot be written.
@@ -108,24 +110,40 @@ def import_runs(store: Store, path: str | Path) -> Imported:
         for name, (_, _, sha256, size) in wanted.items():
             with bundle.open(name) as stream:
                 _check(name, stream, sha256, size)
-        for name in wanted:
-            with bundle.open(name) as stream:
+        with store.reading() as connection:
+            with_files = [one for one in incoming if one.record.artefacts and _is_written(one, _found(connection, one))]
+        for sha256 in sorted({file["sha256"] for one in with_files for file in one.record.artefacts.values()}):
+            with bundle.open(_name_of(sha256)) as stream:
                 files.put_stream(store.folder, stream)
     with store.writing() as connection:
-        return _insert(connection, incoming)
+        return _insert(connection, incoming, {one.record.key for one in with_files})
 
 
-def _insert(connection: Connection, incoming: Iterable[Incoming]) -> Imported:
+def _insert(connection: Connection, incoming: Iterable[Incoming], with_files: Collection[str]) -> Imported:
     new = known = 0
     for one in incoming:
-        found = connection.execute(_KNOWN, {"wanted": one.record.key}).first()
-        better = found is None or found.deleted is not None
-        if better or (found.status == Status.FAILED.value and one.record.status is Status.DONE):
-            insert_run(connection, one.record, one.created)
+        found = _found(connection, one)
+        if _is_written(one, found) or found.deleted is not None:
+            record = one.record
+            # It was here when files were copied, and has gone since.
+            if record.artefacts and record.key not in with_files:
+                record = replace(record, artefacts={})
+            insert_run(connection, record, one.created)
             new += 1
         else:
             known += 1
     return Imported(new, known)
+
+
+def _found(connection: Connection, one: Incoming) -> sa.Row | None:
+    return connection.execute(_KNOWN, {"wanted": one.record.key}).first()
+
+
+def _is_written(one: Incoming, found: sa.Row | None) -> bool:
+    """Whether ``one`` becomes a run, where the store has ``found`` of its key; a deleted one that is done only comes back."""
+    if found is None:
+        return True
+    return found.status == Status.FAILED.value and (found.deleted is not None or one.record.status is Status.DONE)
 
 
 def _rows(connection: Connection, name: str, wanted: set[int]) -> list[tuple]:

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments.config import ENGINE_VERSION
 from woodfisher_core.experiments.kinds import KINDS, parse_config
 from woodfisher_core.store.columns import TABLES, bad
-from woodfisher_core.store.records import Metric, RunRecord, Status
+from woodfisher_core.store.records import GRADUAL, Metric, RunRecord, Status
 
 ORIGIN = "import"
 # Characters of a name or a label, and of a text that may be long.
@@ -21,6 +23,8 @@ _PLACES = frozenset({"data_dir", "weights"})
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LATEST = 253402300800.0  # the year 10000
 _NUMBERS = ("sparsity", "accuracy", "dense_accuracy", "loss")
+# Those of them that every finished run has; the loss of a network that was pruned to pieces may be no number.
+_NEEDED = ("sparsity", "accuracy", "dense_accuracy")
 # Beside the run itself, what may be there only once.
 _UNIQUE = {"metrics": ("name", "step"), "layers": ("position",), "timings": ("phase",), "artefacts": ("name",)}
 
@@ -49,6 +53,8 @@ def assemble(tables: Mapping[str, Sequence[tuple]], title: Callable[[str], str])
         rows[run["run"]] = run
         keys.add(run["key"])
     own = {table: _of_runs(tables[table], table, title(table), rows) for table in _UNIQUE}
+    for at, (number, run) in enumerate(rows.items(), start=1):
+        _check_epochs(name, at, run, own["metrics"].get(number, []))
     return [Incoming(_record(run, own), run["created"]) for _, run in sorted(rows.items())]
 
 
@@ -59,7 +65,7 @@ def key_of(kind: str, config: Mapping[str, object]) -> str:
         ValueError: A number in it is not finite.
     """
     identity = {name: value for name, value in config.items() if name not in _PLACES}
-    if kind == "gradual" and isinstance(config.get("prune"), dict):
+    if kind == GRADUAL and isinstance(config.get("prune"), dict):
         identity["prune"] = key_of("prune", config["prune"])
     return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -81,6 +87,9 @@ def _check_run(name: str, at: int, run: dict[str, object]) -> None:
     for field in ("config", "environment"):
         run[field] = _object(name, at, field, run[field])
     _check_text(name, at, "error", run["error"] or "", _LONG)
+    for field in _NEEDED if run["status"] == Status.DONE else ():
+        if run[field] is None or not math.isfinite(run[field]):
+            raise bad(name, at, f"expected a number in {field!r} of a finished run, got {run[field]}")
     _check_config(name, at, run)
 
 
@@ -92,7 +101,7 @@ def _check_config(name: str, at: int, run: Mapping[str, object]) -> None:
         raise bad(name, at, f"the config has a number that is none ({error})") from None
     if run["key"] != found:
         raise bad(name, at, f"the config has the key {found[:12]}…, not {run['key']!r:.20}; it was changed")
-    prune = config.get("prune") if run["kind"] == "gradual" else config
+    prune = config.get("prune") if run["kind"] == GRADUAL else config
     if not isinstance(prune, dict):
         raise bad(name, at, "the config lacks its group 'prune'")
     for field in ("model", "dataset", "method"):
@@ -107,6 +116,25 @@ def _check_config(name: str, at: int, run: Mapping[str, object]) -> None:
         raise bad(name, at, str(error).rstrip(".")) from None
     if set(built.to_dict()) == set(config) and built.key != run["key"]:
         raise bad(name, at, f"the config means another run, of the key {built.key[:12]}…")
+
+
+def _check_epochs(name: str, at: int, run: Mapping[str, object], rows: Sequence[Mapping[str, object]]) -> None:
+    """A finished gradual run has the numbers of every epoch, so that it can be shown again."""
+    if (run["kind"], run["status"]) != (GRADUAL, Status.DONE):
+        return
+    config = run["config"]
+    if config["prune"].get("engine_version") != ENGINE_VERSION:  # history, as in `_check_config`
+        return
+    found = {(row["name"], row["step"]) for row in rows}
+    wanted = (
+        (metric, epoch)
+        for epoch in range(config["epochs"] + 1)
+        for metric in ("accuracy", "loss", *(("training loss",) if epoch else ()))
+    )
+    pruned = (("loss pruned", epoch) for metric, epoch in found if metric == "accuracy pruned" and epoch > 0)
+    # Ends at the first that is missing, however many epochs a stranger's config has.
+    if missing := next((one for one in chain(wanted, pruned) if one not in found), None):
+        raise bad(name, at, f"a finished gradual run lacks its {missing[0]!r} of epoch {missing[1]}")
 
 
 def _object(name: str, at: int, field: str, text: str) -> dict[str, object]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from woodfisher_core.options import Choice
 
+# The kind of the runs whose config holds a whole other one, in its group ``prune``.
+GRADUAL = "gradual"
+
 
 class Status(Choice):
     """What became of a run."""

@@ -144,7 +144,8 @@ class Store:
 
         ``id``, ``key``, ``kind``, ``status``, ``error``, ``origin``, ``label``, ``created`` (UTC), ``seconds``, ``model``,
         ``dataset``, ``method``, ``sparsity`` reached, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with
-        the same name as one of these is left out, but for its sparsity, ``asked_sparsity``. ``deleted`` lists the deleted ones.
+        the same name as one of these is left out, but for its sparsity, ``asked_sparsity``. What gradual runs and others both
+        have, both have under one name (:func:`settings`). ``deleted`` lists the deleted ones.
         """
         state = runs.c.deleted.is_not(None) if deleted else runs.c.deleted.is_(None)
         columns = [
@@ -283,6 +284,14 @@ def flat(config: Mapping[str, object]) -> dict[str, object]:
     return found
 
 
+def settings(config: Mapping[str, object]) -> dict[str, object]:
+    """As :func:`flat`, but a gradual run's ``prune`` group goes by the bare names that its fields have in other runs."""
+    group = config.get("prune")
+    if isinstance(group, Mapping):
+        config = {**group, **{name: value for name, value in config.items() if name != "prune"}}
+    return flat(config)
+
+
 def _put_once(connection: Connection, table: sa.Table, **values: object) -> None:
     """Inserts a row whose key says all about it, unless it is there."""
     connection.execute(_PUT_ONCE[connection.dialect.name][table], values)
@@ -309,10 +318,10 @@ def _fields(texts: Sequence[str]) -> dict[str, Sequence]:
     """Every field of these configs, by name, in the order of the configs; None where one lacks it."""
     found = json.loads(f"[{','.join(texts)}]")  # one reading shares the names
     if any(dict in set(map(type, config.values())) for config in found):
-        found = [flat(config) for config in found]
-    shapes = set(map(tuple, found))
+        found = [settings(config) for config in found]
+    shapes = dict.fromkeys(map(tuple, found))
     if len(shapes) == 1:  # as a rule: all of one kind and version
-        return dict(zip(shapes.pop(), zip(*map(dict.values, found), strict=True), strict=True))
+        return dict(zip(next(iter(shapes)), zip(*map(dict.values, found), strict=True), strict=True))
     names = dict.fromkeys(chain.from_iterable(shapes))
     return {name: [config.get(name) for config in found] for name in names}
 

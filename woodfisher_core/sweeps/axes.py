@@ -36,7 +36,8 @@ def parse_axis(text: str, random: bool) -> tuple[str, Values | Between]:
     name, equals, values = text.partition("=")
     name = name.strip().replace("-", "_")
     if name not in FIELDS or name == "engine_version":
-        raise InputError(f"--vary {text}: unknown field {name}; expected among {', '.join(sorted(FIELDS))}.")
+        known = ", ".join(sorted(set(FIELDS) - {"engine_version"}))
+        raise InputError(f"--vary {text}: unknown field {name}; expected among {known}.")
     if not equals or not values.strip():
         raise InputError(f"--vary {text}: expected {name}=A,B,C or {name}=A..B:log:STEPS.")
     takes = _types(name)
@@ -50,7 +51,11 @@ def _range(name: str, text: str, whole: bool, random: bool) -> Values | Between:
     log = "log" in words
     steps = [word for word in words if word != "log"]
     low, _, high = ends.partition("..")
-    ends = Between(_number(name, low), _number(name, high), log=log, whole=whole)
+    low, high = _number(name, low), _number(name, high)
+    try:
+        ends = Between(low, high, log=log, whole=whole)
+    except InputError as error:
+        raise InputError(f"--vary {name}={text}: {error}") from None
     if len(steps) > 1 or (steps and not (steps[0].isdecimal() and 2 <= int(steps[0]) <= MOST_POINTS)):
         raise InputError(
             f"--vary {name}={text}: expected A..B, A..B:STEPS, A..B:log or A..B:log:STEPS, "

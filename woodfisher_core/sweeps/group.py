@@ -167,14 +167,20 @@ def _write(site: Site, part: Part, record: RunRecord | None) -> Part:
 
 
 def known_runs(store: Store, keys: Iterable[str]) -> dict[str, RowMapping]:
-    """Those of ``keys`` that are finished runs: ``id``, ``key``, ``created`` and what is :data:`SHOWN`."""
+    """Those of ``keys`` that are finished runs: ``id``, ``key``, ``created`` and what is :data:`SHOWN`.
+
+    Those that were deleted come back.
+    """
     wanted, found = list(dict.fromkeys(keys)), {}
-    columns = [runs.c.id, runs.c.key, runs.c.created, *(runs.c[name] for name in SHOWN)]
-    there = (runs.c.status == Status.DONE.value, runs.c.deleted.is_(None))
+    columns = [runs.c.id, runs.c.key, runs.c.created, runs.c.deleted, *(runs.c[name] for name in SHOWN)]
+    done = runs.c.status == Status.DONE.value
     with store.reading() as connection:
         for start in range(0, len(wanted), CHUNK):
-            chosen = sa.select(*columns).where(runs.c.key.in_(wanted[start : start + CHUNK]), *there)
+            chosen = sa.select(*columns).where(runs.c.key.in_(wanted[start : start + CHUNK]), done)
             found |= {row["key"]: row for row in connection.execute(chosen).mappings()}
+    deleted = [row["id"] for row in found.values() if row["deleted"] is not None]
+    if deleted:
+        store.restore(deleted)
     return found
 
 

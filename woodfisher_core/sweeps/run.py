@@ -1,7 +1,8 @@
 """Sweeps run: known points taken from the store, the others ordered, shared out and computed once; a job like any other."""
 
+import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
@@ -12,14 +13,14 @@ from woodfisher_core import memory
 from woodfisher_core.errors import InputError, WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.remember import is_expected, said
-from woodfisher_core.jobs.job import Job, JobRequest, JobStatus, Part, Queue
+from woodfisher_core.jobs.job import JobRequest, Part
 from woodfisher_core.jobs.queue import owns
 from woodfisher_core.jobs.task import TELL_SECONDS, Cancelled, Task
 from woodfisher_core.store.schema import parts
 from woodfisher_core.sweeps.executors import InProcess, chosen_executor
 from woodfisher_core.sweeps.group import Order, Site, impossible_part, known_runs, part_of, run_group
 from woodfisher_core.sweeps.order import Item, in_groups
-from woodfisher_core.sweeps.spec import SOURCE_FIELDS, Point, Sweep
+from woodfisher_core.sweeps.spec import Point, Source, Sweep, counted
 
 KIND = "sweep"
 
@@ -29,29 +30,35 @@ def sweep_request(sweep: Sweep, origin: str = "") -> JobRequest:
     base = dict(sweep.base)
     model = base.get("model") or PruneConfig().model
     fields = " × ".join(name for name, _ in sweep.vary)
-    kind = "points" if sweep.count is None else "random points"
-    title = f"{model}: {fields}, {sweep.total:,} {kind}"
+    title = f"{model}: {fields}, {counted(sweep.total, 'point' if sweep.count is None else 'random point')}"
     return JobRequest(kind=KIND, request=sweep.to_dict(), title=title[:300], origin=origin)
 
 
 def resolved(sweep: Sweep, space: Workspace) -> Sweep:
-    """``sweep`` with device and hashes of weights and data filled in, where it is about one network: other weights in the same
-    file are another sweep then.
+    """``sweep`` with the device and the hashes of weights and data of every network that it is about: other weights in the same
+    file, or a file that was missing, are another sweep then.
 
     Raises:
-        InputError: The network or its data cannot be loaded, or no point can be run at all.
+        InputError: No point can be run at all.
     """
-    error, varied = None, {name for name, _ in sweep.vary}
-    repaired = "repair_batchnorm" in dict(sweep.base)
-    if varied & SOURCE_FIELDS or (repaired and varied & {"seed", "images"}):
-        return sweep
+    sources: dict[tuple, Source] = {}
+    error = None
     for point in sweep.points():
-        if point.config is not None:
-            problem = space.problem(point.config)
-            hashes = {"weights_hash": problem.weights_hash, "data_hash": problem.dataset.hash}
-            return sweep.with_base(**{**hashes, **dict(sweep.base), "device": str(problem.device)})
-        error = error or point.error
-    raise InputError(f"sweep: none of its {sweep.total:,} points can be run. The first one says: {error}")
+        of = sweep.source_of(point)
+        if point.config is not None and of not in sources:
+            sources[of] = _source(of, point.config, space)
+        error = error or point.error or sources[of].error
+    if all(source.error for source in sources.values()):
+        raise InputError(f"sweep: none of its points can be run. The first one says: {error}")
+    return dataclasses.replace(sweep, sources=tuple(sources.values()))
+
+
+def _source(of: tuple[tuple[str, object], ...], config: PruneConfig, space: Workspace) -> Source:
+    try:
+        problem = space.problem(config)
+    except InputError as error:
+        return Source(of=of, error=str(error))
+    return Source(of=of, weights_hash=problem.weights_hash, data_hash=problem.dataset.hash, device=str(problem.device))
 
 
 def run_sweep_job(task: Task) -> None:
@@ -70,12 +77,12 @@ def run_sweep(task: Task, executor: Executor | None = None, workers: int = 1) ->
 
     Raises:
         Cancelled: Someone wants the job to stop, or the process must end.
-        WoodFisherError: A worker process died.
+        WoodFisherError: A worker process died, or weights or data are others than when the sweep was asked for.
     """
     sweep = Sweep.from_dict(task.request)
     task.expect(sweep.total, len(task.before))
     task.say("looking for points that are known")
-    items = _unknown(task, [point for point in sweep.points() if point.position not in task.before])
+    items = _unknown(task, sweep, [point for point in sweep.points() if point.position not in task.before])
     groups = in_groups(items, workers)
     task.say("")
 
@@ -134,7 +141,7 @@ def _order(task: Task, items: Sequence[Item], workers: int) -> Order:
     )
 
 
-def _unknown(task: Task, points: Sequence[Point]) -> list[Item]:
+def _unknown(task: Task, sweep: Sweep, points: Sequence[Point]) -> list[Item]:
     """The points that must be computed; those that are known, and those that cannot be run, are kept as parts at once."""
     items, parts_now = [], []
     for point in points:
@@ -145,6 +152,7 @@ def _unknown(task: Task, points: Sequence[Point]) -> list[Item]:
             except Exception as raised:
                 if not is_expected(raised):
                     raise
+                _check_source(task, sweep, point)
                 error = said(raised)
         if error is None:
             items.append(Item(point.position, dict(point.changes), config))
@@ -158,6 +166,17 @@ def _unknown(task: Task, points: Sequence[Point]) -> list[Item]:
             parts_now.append((part_of(item.position, item.changes, row), row["created"]))
     _keep(task, parts_now)
     return [item for item in items if item.config.key not in known]
+
+
+def _check_source(task: Task, sweep: Sweep, point: Point) -> None:
+    """Weights that changed since are no result of a point: the sweep is over, and goes on should they be back."""
+    of = sweep.source_of(point)
+    if any(source.of == of and source != _source(of, point.config, task.workspace) for source in sweep.sources):
+        config = point.config
+        raise InputError(
+            f"sweep: the weights ({config.weights}) or the data of {config.model} are others than when it was asked for. "
+            "Ask for it again as they are now."
+        )
 
 
 def _keep(task: Task, found: Sequence[tuple[Part, float]]) -> None:
@@ -190,17 +209,3 @@ def _count(task: Task) -> int:
         return connection.execute(
             sa.select(sa.func.count()).select_from(parts).where(parts.c.job == task.job.number)
         ).scalar()
-
-
-def stream(queue: Queue, number: int, seconds: float = TELL_SECONDS) -> Iterator[Part]:
-    """The parts of a job as they are finished, whoever computes them, until it is over or waits for a process again."""
-    seen: set[int] = set()
-    while True:
-        job: Job = queue.get(number)
-        for part in queue.parts(number):
-            if part.position not in seen:
-                seen.add(part.position)
-                yield part
-        if job.status is not JobStatus.RUNNING:
-            return
-        time.sleep(seconds)

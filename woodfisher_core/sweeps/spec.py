@@ -7,7 +7,6 @@ Random points are a public contract, as the order of samples is: every field dra
 import dataclasses
 import hashlib
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ MOST_POINTS = 20_000
 # Drawn numbers and steps of a range are rounded to so many digits: the last ones differ between machines.
 DIGITS = 12
 FIELDS = {field.name: field for field in dataclasses.fields(PruneConfig)}
-# What says which weights and data a point is about; a sweep over one of these names no hashes.
+# What says which weights and data a point is about, and which device; the repair of BatchNorm layers reads two more fields.
 SOURCE_FIELDS = frozenset({"model", "dataset", "data_dir", "weights", "repair_batchnorm", "device"})
+REPAIR_FIELDS = frozenset({"seed", "images"})
 
 
 @dataclass(frozen=True)
@@ -98,17 +98,48 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """What points with these values of varied fields (``of``, sorted by name) are about: the sha256 of their weights and data and
+    the device, as they were when the sweep was asked for; or the ``error`` why they cannot be loaded."""
+
+    of: tuple[tuple[str, object], ...] = ()
+    weights_hash: str = ""
+    data_hash: str = ""
+    device: str = ""
+    error: str | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "of", tuple(sorted((name, _plain(value)) for name, value in dict(self.of).items())))
+        for name in ("weights_hash", "data_hash", "device", "error"):
+            if not isinstance(getattr(self, name), str) and (name, self.error) != ("error", None):
+                raise InputError(f"sweep: expected text as {name} of a source, got {getattr(self, name)!r}.")
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON values."""
+        of = {name: _listed(value) for name, value in self.of}
+        return {"of": of, "error": self.error} if self.error else {"of": of, **self.found}
+
+    @property
+    def found(self) -> dict[str, str]:
+        """The fields of a config that it fills in."""
+        return {"weights_hash": self.weights_hash, "data_hash": self.data_hash, "device": self.device}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """``base``: the fields of :class:`PruneConfig` that every point has (those at their default are left out); ``vary``: what
     each other field goes over. Without ``count`` a grid, else so many random points from ``seed``.
 
     Both may be given as mappings; they are kept sorted by name, and that is the order of the grid, the last field fastest.
+    ``sources`` say what the points were about when they were asked for (:func:`resolved` finds out); a point whose weights or
+    data are others when it is run is refused.
     """
 
     base: tuple[tuple[str, object], ...] = ()
     vary: tuple[tuple[str, Values | Between], ...] = ()
     count: int | None = None
     seed: int = 0
+    sources: tuple[Source, ...] = ()
     engine_version: int = ENGINE_VERSION
 
     def __post_init__(self):
@@ -148,17 +179,21 @@ class Sweep:
         return math.prod(len(axis.values) for _, axis in self.vary) if self.count is None else self.count
 
     @property
-    def key(self) -> str:
-        """Hex sha256 of all of it."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+    def source_fields(self) -> tuple[str, ...]:
+        """The fields that vary and say which weights, data and device a point is about."""
+        varied = {name for name, _ in self.vary}
+        repaired = "repair_batchnorm" in varied | set(dict(self.base))
+        return tuple(sorted(varied & (SOURCE_FIELDS | REPAIR_FIELDS if repaired else SOURCE_FIELDS)))
 
-    def with_base(self, **fields: object) -> "Sweep":
-        """A copy whose every point has these ``fields`` too."""
-        return dataclasses.replace(self, base=tuple((dict(self.base) | fields).items()))
+    def source_of(self, point: "Point") -> tuple[tuple[str, object], ...]:
+        """``of`` of the source that ``point`` is about."""
+        return tuple((name, point.changes[name]) for name in self.source_fields)
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON values."""
         own = {"count": self.count, "seed": self.seed, "engine_version": self.engine_version}
+        if self.sources:
+            own["sources"] = [source.to_dict() for source in self.sources]
         vary = {name: axis.to_dict() for name, axis in self.vary}
         return {"base": {name: _listed(value) for name, value in self.base}, "vary": vary, **own}
 
@@ -170,15 +205,21 @@ class Sweep:
             if not isinstance(values.get(name, {}), Mapping):
                 raise InputError(f"sweep: expected fields by name in {name}, got {values[name]!r}.")
         vary = {name: _axis(name, axis) for name, axis in values.get("vary", {}).items()}
-        return cls(**{**values, "base": tuple(values.get("base", {}).items()), "vary": tuple(vary.items())})
+        sources = tuple(_source(given) for given in _list("sources", values.get("sources", [])))
+        base = tuple(values.get("base", {}).items())
+        return cls(**{**values, "base": base, "vary": tuple(vary.items()), "sources": sources})
 
     def points(self) -> Iterator[Point]:
         """Every point in its order; one that cannot be run says why."""
+        base, sources = dict(self.base), {source.of: source for source in self.sources}
         for position, changes in enumerate(self._changes()):
             try:
-                yield Point(position, changes, PruneConfig.from_dict({**dict(self.base), **changes}))
+                point = Point(position, changes, PruneConfig.from_dict({**base, **changes}))
+                if sources:
+                    point = _about(point, sources.get(self.source_of(point)))
             except (ValueError, TypeError, OverflowError) as error:
-                yield Point(position, changes, None, str(error))
+                point = Point(position, changes, None, str(error))
+            yield point
 
     def _changes(self) -> Iterator[dict[str, object]]:
         names = [name for name, _ in self.vary]
@@ -194,6 +235,21 @@ class Sweep:
         return np.random.RandomState([self.seed, *words.tolist()]).random_sample(self.count)
 
 
+def _about(point: Point, source: Source | None) -> Point:
+    """``point`` with what its ``source`` fills in; hashes that the config has already stay, and are checked when it is run."""
+    if source is None or source.error:
+        said = "sweep: the request does not say which weights and data this is about. Ask anew."
+        return dataclasses.replace(point, config=None, error=source.error if source else said)
+    given = {name: getattr(point.config, name) for name in ("weights_hash", "data_hash")}
+    found = source.found | {name: value for name, value in given.items() if value}
+    return dataclasses.replace(point, config=point.config.replace(**found))
+
+
+def counted(number: int, what: str) -> str:
+    """``number`` with its noun: 1 point, 2 points."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def rounded(number: float) -> float:
     """``number`` to the digits that are the same on every machine."""
     return float(f"{number:.{DIGITS}g}")
@@ -204,14 +260,28 @@ def _axis(name: str, given: object) -> Values | Between:
         raise InputError(f"vary {name}: expected either values, or low and high, got {given!r}.")
     if "values" in given:
         _check_names(f"vary {name}", given, ["values"])
-        if not isinstance(given["values"], Sequence) or isinstance(given["values"], str):
-            raise InputError(f"vary {name}: expected a list of values, got {given['values']!r}.")
-        return Values(tuple(given["values"]))
+        return Values(tuple(_list(f"vary {name}", given["values"])))
     known = [field.name for field in dataclasses.fields(Between)]
     _check_names(f"vary {name}", given, known)
     if not {"low", "high"} <= set(given):
         raise InputError(f"vary {name}: expected either values, or low and high, got {', '.join(given) or 'nothing'}.")
-    return Between(**given)
+    try:
+        return Between(**given)
+    except InputError as error:
+        raise InputError(f"vary {name}: {error}") from None
+
+
+def _source(given: object) -> Source:
+    if not isinstance(given, Mapping) or not isinstance(given.get("of", {}), Mapping):
+        raise InputError(f"sweep: expected fields by name in sources, got {given!r}.")
+    _check_names("sweep sources", given, [field.name for field in dataclasses.fields(Source)])
+    return Source(**{**given, "of": tuple(given.get("of", {}).items())})
+
+
+def _list(what: str, given: object) -> Sequence:
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise InputError(f"{what}: expected a list of values, got {given!r}.")
+    return given
 
 
 def _check_names(what: str, values: Mapping[str, object], known: Sequence[str]) -> None:
