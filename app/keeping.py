@@ -5,13 +5,19 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.baseline import linked
+from app.jobs import Wanted, follow
 from app.shared import store, workspace
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.comparison import Series
+from woodfisher_core.experiments.plane import Plane
 from woodfisher_core.experiments.remember import record_of
+from woodfisher_core.jobs import JobStatus
+from woodfisher_core.sweeps import Sweep, Values, resolved, sweep_request
 
 RUNS_PAGE = "app_pages/runs.py"
+# Fields of a config that its sweep finds out by itself.
+NOT_ASKED_FOR = ("weights_hash", "data_hash", "engine_version")
 _ERROR = "keeping error"
 
 
@@ -63,6 +69,25 @@ def keep_lines_button(lines: Sequence[Series], sparsities: Sequence[float], orig
         if kept:
             to_runs()
     _say_error()
+
+
+def keep_plane_button(plane: Plane) -> None:
+    """The button that keeps every setting of a plane as a run: a sweep over them, in the background."""
+    config, both = plane.config.to_dict(), {plane.axis.field: plane.values, "damping": plane.dampings}
+    base = {name: value for name, value in config.items() if name not in {*both, *NOT_ASKED_FOR}}
+    vary = {name: Values(tuple(values)) for name, values in both.items()}
+    count = len(plane.values) * len(plane.dampings)
+    try:
+        sweep = resolved(Sweep(base=tuple(base.items()), vary=tuple(vary.items())), workspace())
+        asked = Wanted(sweep_request(sweep, "Sensitivity"), "Keeping them", f"Keep these {count} settings as runs")
+        seen = follow((asked,), lambda _: None)[0]
+    except WoodFisherError as error:
+        _cannot(error)
+        return
+    if seen.job is not None and seen.job.status is JobStatus.DONE:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":material/bookmark_added: All {count} settings are kept.")
+            to_runs()
 
 
 def to_runs() -> None:

@@ -14,6 +14,7 @@ from app.explain_plane import (
     slice_sentence,
 )
 from app.filling import filled
+from app.keeping import keep_plane_button
 from app.opening import opened
 from app.showing import Place, show
 from app.state import DAMPINGS
@@ -129,6 +130,8 @@ def plane(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> bool:
     with st.expander("The numbers", icon=":material/table:"):
         st.dataframe(done, hide_index=True)
         st.download_button("plane.csv", done.to_csv(index=False), "plane.csv", "text/csv", on_click="ignore")
+    if len(done) == len(table):
+        keep_plane_button(wanted)
     return len(done) == len(table)
 
 

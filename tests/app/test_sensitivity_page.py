@@ -42,7 +42,7 @@ def test_default_view_explains_itself(opened):
     assert said(page, "Of 48 settings, ")
     assert said(page, "Drag the slider: with N = 200")
     assert said(page, "Up to date.")
-    assert not page.button
+    assert [button.label for button in page.button] == ["Keep these 48 settings as runs"]
 
 
 @pytest.mark.parametrize("measure", ["overlap", "rank correlation", "predicted loss", "measured loss"])
@@ -121,7 +121,7 @@ def test_a_stopped_plane_is_drawn_and_goes_on(opened, partly_filled):
     check_fine(page)
     assert said(page, "Of 48 settings, ")
     assert said(page, "Up to date.")
-    assert not page.button
+    assert [button.label for button in page.button] == ["Keep these 48 settings as runs"]
 
 
 def test_stopping_one_plane_leaves_the_others(opened, partly_filled):
@@ -168,7 +168,7 @@ def test_long_planes_ask_first_and_are_jobs(opened, impatient):
     assert said(page, "Of 48 settings, ")
     page.button(key="compute-line").click().run()
     check_fine(page)
-    assert not page.button
+    assert job_button(page).label == "Keep these 48 settings as runs"
     page.slider(key="sparsity").set_value(0.9).run()
     assert said(page, "The 48 settings need about **")  # other pruned networks: another job
 
@@ -196,6 +196,21 @@ def test_a_plane_is_drawn_as_its_job_goes(opened, impatient, monkeypatch):
     after = {part.position: part for part in queue.parts(number)}
     assert len(after) == 48
     assert done.items() <= after.items()
+
+
+def test_a_whole_plane_is_kept_as_runs(opened, monkeypatch):
+    """A click asks for a sweep over its settings; its runs have the plane's accuracies."""
+    monkeypatch.setattr(app.jobs, "ensure_worker", lambda store: None)
+    page = check_fine(opened(PAGE, vary="mini-batch", samples="1000"))
+    assert job_button(page).label == "Keep these 8 settings as runs"
+    job_button(page).click().run()
+    assert work_off() is JobStatus.DONE
+    check_fine(page.run())
+    assert said(page, ":material/bookmark_added: All 8 settings are kept.")
+    runs = store().runs().set_index("damping")
+    for row in page.dataframe[0].value.itertuples():
+        assert runs.loc[row.damping, "accuracy"] == row.accuracy
+    assert len(runs) == 8
 
 
 def test_a_broken_store_leaves_short_planes_alone(opened, monkeypatch, tmp_path):
