@@ -41,7 +41,7 @@ def test_what_breaks_down_is_named(opened):
 
 def test_long_work_asks_first(opened, monkeypatch):
     """Beyond the allowed seconds nothing runs until the click."""
-    monkeypatch.setattr(cost.Cost, "seconds", property(lambda self: 1000.0))
+    monkeypatch.setattr(cost.Cost, "seconds", property(lambda self: 1e6))
     test = opened(PAGE, seeds="10", **SMALL)
     assert not test.exception
     assert "This comparison needs" in texts(test)

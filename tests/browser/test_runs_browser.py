@@ -54,6 +54,8 @@ def test_the_life_of_a_run(page: Page, app_url: str, tmp_path):
     page.goto(app_url + "/" + LINK.replace("0.85", "0.7"))
     ready(page)
     press(page, "keep")
+    expect(page.get_by_text(re.compile(r"Kept as run \d+\."))).to_be_visible(timeout=PATIENCE)
+    ready(page)
     go(page, "See your runs")
     # The older one becomes the baseline, and the address says so.
     tick(page, 1)
