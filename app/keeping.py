@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.baseline import linked
-from app.jobs import Wanted, follow
+from app.jobs import Wanted, follow, start
 from app.shared import store, workspace
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig
@@ -84,10 +84,21 @@ def keep_plane_button(plane: Plane) -> None:
     except WoodFisherError as error:
         _cannot(error)
         return
-    if seen.job is not None and seen.job.status is JobStatus.DONE:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f":material/bookmark_added: All {count} settings are kept.")
-            to_runs()
+    if seen.job is None or seen.job.status is not JobStatus.DONE:
+        return
+    keys = {part.key for part in seen.parts if part.key}
+    there = len(store().keys(list(keys)))
+    with st.container(horizontal=True, vertical_alignment="center", key="kept-plane"):
+        st.caption(f":material/bookmark_added: {there} of {count} settings are kept.")
+        if there < count:  # deleted since, or failed
+            st.button(
+                "Keep the others",
+                icon=":material/bookmark_add:",
+                key="keep-others",
+                on_click=start,
+                args=(asked.request,),
+            )
+        to_runs()
 
 
 def to_runs() -> None:

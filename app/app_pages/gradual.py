@@ -29,6 +29,7 @@ from woodfisher_core.errors import InputError, WoodFisherError
 from woodfisher_core.experiments import Workspace
 from woodfisher_core.experiments.gradual import GradualConfig
 from woodfisher_core.experiments.gradual_cost import predict_gradual
+from woodfisher_core.jobs import JobStatus
 from woodfisher_core.jobs.gradual import gradual_request
 from woodfisher_core.methods import get_method
 
@@ -91,6 +92,10 @@ def page() -> None:
                 f":material/bookmark_added: Kept as run {', '.join(str(number) for number in sorted(kept.values()))}."
             )
             to_runs()
+    for one, own in zip(seen, settings.values(), strict=True):
+        if one.job is not None and one.job.status is JobStatus.DONE and own.key not in kept:
+            again, key = f"Keep {one.wanted.label} again: its run was deleted", f"again-{own.key[:16]}"
+            st.button(again, icon=":material/undo:", key=key, on_click=start, args=(one.wanted.request,))
     equation(config)
     numbers(settings, seen, dense)
     status.caption("Up to date." if not any(one.busy for one in seen) else "Computing in the background …")

@@ -97,6 +97,20 @@ def test_only_the_first_view_does(opened, queue):
     assert "Kept as run 1." in said(second)
 
 
+def test_a_deleted_run_is_kept_again(opened, queue):
+    """The page says that it is gone, and a click brings it back."""
+    page = opened(PAGE, **SMALL)
+    worked(queue)
+    queue.store.delete([1])
+    page.run()
+    again = next(button for button in page.button if button.label.endswith("again: its run was deleted"))
+    again.click().run()
+    worked(queue)
+    check_fine(page.run())
+    assert "Kept as run 1." in said(page)
+    assert not any("again" in label for label in labels(page))
+
+
 def test_long_runs_ask(opened, queue, monkeypatch):
     monkeypatch.setattr(gradual_cost, "predict_gradual", lambda space, config: Cost(networks=150.0))
     monkeypatch.setattr(app.asking, "ASK_SECONDS", 10.0)

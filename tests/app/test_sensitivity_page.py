@@ -206,11 +206,18 @@ def test_a_whole_plane_is_kept_as_runs(opened, monkeypatch):
     job_button(page).click().run()
     assert work_off() is JobStatus.DONE
     check_fine(page.run())
-    assert said(page, ":material/bookmark_added: All 8 settings are kept.")
+    assert said(page, ":material/bookmark_added: 8 of 8 settings are kept.")
     runs = store().runs().set_index("damping")
     for row in page.dataframe[0].value.itertuples():
         assert runs.loc[row.damping, "accuracy"] == row.accuracy
     assert len(runs) == 8
+    store().delete([int(runs["id"].iloc[0])])
+    check_fine(page.run())
+    assert said(page, ":material/bookmark_added: 7 of 8 settings are kept.")
+    page.button(key="keep-others").click().run()
+    assert work_off() is JobStatus.DONE
+    check_fine(page.run())
+    assert said(page, ":material/bookmark_added: 8 of 8 settings are kept.")
 
 
 def test_a_broken_store_leaves_short_planes_alone(opened, monkeypatch, tmp_path):

@@ -61,7 +61,7 @@ def _list(options: argparse.Namespace, memory_at_start: int) -> int:
     for job in found:
         print(f"{job.number:>5}  {job.status.label:9}  {_far(job):>24}  {job.title}")
     if any(job.status is JobStatus.QUEUED for job in found) and workers.worker_of(store) is None:
-        print("nothing works on them now; an open page will, or: jobs work")
+        print("nothing works on them now; the app starts a worker when a page is used, or: jobs work")
     return 0
 
 

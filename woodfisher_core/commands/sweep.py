@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -19,7 +19,7 @@ from woodfisher_core.commands.flags import (
     method_options,
     network_options,
 )
-from woodfisher_core.errors import InputError, WoodFisherError
+from woodfisher_core.errors import InputError, StoreError, WoodFisherError
 from woodfisher_core.experiments import Workspace
 from woodfisher_core.jobs import Job, JobStatus, Part, StoreQueue
 from woodfisher_core.jobs.kinds import submit
@@ -162,7 +162,9 @@ def _flag(name: str) -> str:
 def _detached(job: Job) -> str:
     if job.over:
         return f"job {job.number} is {job.status.label.lower()} already: jobs show {job.number}"
-    return f"job {job.number} waits for a worker: an open page has one, or: jobs work. How far it is: jobs show {job.number}"
+    return (
+        f"job {job.number} waits for a worker: the app starts one, or: jobs work. How far it is: jobs show {job.number}"
+    )
 
 
 def _to_its_end(queue: StoreQueue, job: Job, space: Workspace, workers: int) -> Job:
@@ -209,17 +211,21 @@ def _bar(queue: StoreQueue, job: Job) -> Iterator[None]:
         seen: set[int] = set()
         while not bar.disable:
             last = stop.wait(LOOK_SECONDS)
-            found = queue.parts(job.number)
-            fresh = [part for part in found if part.position not in seen]
-            bar.initial += sum(part.position in before or bool(part.value.get("reused")) for part in fresh)
-            seen |= {part.position for part in fresh}
-            now = queue.get(job.number)
-            bar.total = now.total or None
-            best = max((part.value["accuracy"] for part in found if part.error is None), default=None)
-            bar.set_postfix_str(now.message if best is None else f"best {best:.2f} %", refresh=False)
-            bar.update(len(fresh))
+            with suppress(StoreError):  # whoever computes will say what is wrong
+                look(bar, seen)
             if last:
                 return
+
+    def look(bar: tqdm, seen: set[int]) -> None:
+        found = queue.parts(job.number)
+        fresh = [part for part in found if part.position not in seen]
+        bar.initial += sum(part.position in before or bool(part.value.get("reused")) for part in fresh)
+        seen |= {part.position for part in fresh}
+        now = queue.get(job.number)
+        bar.total = now.total or None
+        best = max((part.value["accuracy"] for part in found if part.error is None), default=None)
+        bar.set_postfix_str(now.message if best is None else f"best {best:.2f} %", refresh=False)
+        bar.update(len(fresh))
 
     before = {part.position for part in queue.parts(job.number)}
     with tqdm(desc=f"job {job.number}", unit="point", leave=False, disable=None) as bar:
