@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 import torch
 
+from app.binding import bound
 from app.facts import Facts, facts_of
 from woodfisher_core.data import get_dataset
 from woodfisher_core.experiments import PruneConfig
@@ -79,10 +80,6 @@ def _fit(key: str, options: Sequence, fallback: object) -> None:
         st.session_state[key] = fallback
 
 
-def _bound(key: str) -> dict[str, str]:
-    return {"key": key, "bind": "query-params"}
-
-
 def controls(only: str | None = None) -> tuple[View, Notes]:
     """Draws the sidebar; returns what it says and where its live notes go.
 
@@ -95,7 +92,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             list(MODELS),
             help="All networks come trained. The digits networks need no download; MLPNet reads MNIST.",
             label_visibility="collapsed",
-            **_bound("model"),
+            **bound("model"),
         )
         spec, facts = get_model(model), facts_of(model)
         dataset = spec.dataset
@@ -106,7 +103,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
                 spec.datasets,
                 index=spec.datasets.index(facts.dataset),
                 help=" ".join(f"**{get_dataset(n).label}**: {get_dataset(n).description}" for n in spec.datasets),
-                **_bound("data"),
+                **bound("data"),
             )
         st.caption(f"**{spec.label}.** {spec.description} Data: {get_dataset(dataset).label}.")
 
@@ -119,7 +116,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             index=facts.methods.index("woodfisher"),
             help="The statistic that ranks the weights; the lowest go first. "
             + " ".join(f"**{name}**: ${get_method(name).equation}$." for name in facts.methods),
-            **_bound("method"),
+            **bound("method"),
         )
         chosen = get_method(method)
         st.caption(f"{chosen.label}: ${chosen.equation}$. {chosen.help} ({chosen.reference}; takes ${chosen.cost}$.)")
@@ -135,7 +132,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             disabled=patterned,
             help="The fraction of the prunable weights (Linear and Conv weights, no biases) that is set to zero, or of their "
             "multiply-adds where those are counted. A pattern has its own.",
-            **_bound("sparsity"),
+            **bound("sparsity"),
         )
         note_sparsity = st.container()
         by_flops = st.session_state.get("budget", st.query_params.get("budget")) == Budget.FLOPS.value
@@ -148,7 +145,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             required=True,
             disabled=patterned,
             help=" ".join(f"**{s.value}**: {s.help}" for s in Scope),
-            **_bound("scope"),
+            **bound("scope"),
         )
         _fit("update", [AUTO, *(u.value for u in chosen.updates)], AUTO)
         update = st.selectbox(
@@ -156,7 +153,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             [AUTO, *(u.value for u in chosen.updates)],
             help="How the remaining weights move to make up for the removed ones. "
             + " ".join(f"**{u.value}**: {u.help}" for u in Update),
-            **_bound("update"),
+            **bound("update"),
         )
         resolved = chosen.default_update if update == AUTO else Update(update)
         own = "The method's own: " if update == AUTO else ""
@@ -169,7 +166,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             0.05,
             disabled=resolved is not Update.INDEPENDENT,
             help="$s$ in the independent update: 1 is the paper's step, 0 none at all; the official scripts use 0.9 at times.",
-            **_bound("scale"),
+            **bound("scale"),
         )
         compared = (
             [only]
@@ -179,7 +176,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
                 list(facts.methods),
                 default=list(BESIDE),
                 help="Methods drawn beside the one in focus, each with its own default update.",
-                **_bound("with"),
+                **bound("with"),
             )
         )
 
@@ -191,7 +188,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             [count for count in IMAGE_COUNTS if count == "all" or int(count) < facts.train_size],
             help="Limited data: only so many training images exist, for gradients, BatchNorm statistics and everything else a "
             "method learns from. The test images stay.",
-            **_bound("images"),
+            **bound("images"),
         )
         most = facts.train_size if images == "all" else int(images)
         counts = [n for n in SAMPLE_COUNTS if n <= most]
@@ -202,7 +199,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             value=min(1000, counts[-1]),
             help="How many training images the Fisher is estimated from: "
             r"$F=\lambda I+\tfrac1N\sum_n g_n g_n^\top$. Fewer samples are always a prefix of more.",
-            **_bound("samples"),
+            **bound("samples"),
         )
         note_samples = st.container()
         scale_of_damping = DampingScale(
@@ -212,7 +209,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
                 default=DampingScale.ABSOLUTE.value,
                 required=True,
                 help=" ".join(f"**{s.value}**: ${s.equation}$. {s.help}" for s in DampingScale),
-                **_bound("damping-scale"),
+                **bound("damping-scale"),
             )
         )
         relative = scale_of_damping is DampingScale.RELATIVE
@@ -224,7 +221,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             value=DEFAULT_DAMPING,
             help=r"Added to the Fisher's diagonal. With $\lambda\to\infty$ the statistic $\tfrac12 w^2/[F^{-1}]_{jj}$ ranks as "
             "magnitude does; too little lets noise in the samples decide.",
-            **_bound("damping"),
+            **bound("damping"),
         )
         note_damping = st.container()
         sizes = [BLOCK_LAYER, BLOCK_NETWORK, *(b for b in BLOCK_SIZES if int(b) < facts.num_prunable)]
@@ -234,7 +231,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             sizes,
             help="Which weights may interact: 1 is the diagonal alone, a number cuts each layer's weights into slices, "
             "**layer** is one block a layer, **network** one over everything, across layers.",
-            **_bound("block"),
+            **bound("block"),
         )
         note_block = st.container()
         labels = st.segmented_control(
@@ -243,7 +240,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             default=Labels.TRUE.value,
             required=True,
             help=" ".join(f"**{label.value}**: {label.help}" for label in Labels),
-            **_bound("labels"),
+            **bound("labels"),
         )
         label = Labels(labels)
         st.caption(f"{label.label}: ${label.equation}$")
@@ -255,7 +252,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             2**32 - 1,
             0,
             help="Fixes which training images are used, and sampled labels. The same seed gives the same numbers.",
-            **_bound("seed"),
+            **bound("seed"),
         )
         tested = ["all", *(count for count in TEST_COUNTS if int(count) < facts.test_size)]
         _fit("tests", tested, "all")
@@ -264,13 +261,13 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             tested,
             help="How many test images accuracies are measured on, always the same ones. Fewer are quicker on a large network, "
             "and noisier: the bands widen.",
-            **_bound("tests"),
+            **bound("tests"),
         )
         device = st.selectbox(
             "Device",
             [AUTO, "cpu", *(["cuda"] if torch.cuda.is_available() else [])],
             help="Where the arithmetic runs; auto takes a CUDA GPU where there is one.",
-            **_bound("device"),
+            **bound("device"),
         )
     st.query_params["v"] = LINK_VERSION
     # What is greyed out for a method that chooses by itself keeps its value, for when another one is in focus again.
@@ -322,7 +319,7 @@ def _more(facts: Facts, chosen: Method, patterned: bool) -> dict[str, object]:
                 "Layers left alone",
                 facts.layers,
                 help="They keep all their weights, and are no part of the Fisher.",
-                **_bound("without"),
+                **bound("without"),
             ),
             "pattern": st.segmented_control(
                 "Pattern N:M",
@@ -332,7 +329,7 @@ def _more(facts: Facts, chosen: Method, patterned: bool) -> dict[str, object]:
                 disabled=chosen.chooses,
                 help="Exactly N of every M consecutive inputs stay, instead of a threshold: what sparse tensor cores run (2:4). "
                 "The inputs of every layer must divide by M; leave the others alone.",
-                **_bound("pattern"),
+                **bound("pattern"),
             ),
             "budget": st.segmented_control(
                 "The sparsity counts",
@@ -341,7 +338,7 @@ def _more(facts: Facts, chosen: Method, patterned: bool) -> dict[str, object]:
                 required=True,
                 disabled=patterned,
                 help=" ".join(f"**{b.value}**: {b.help}" for b in Budget),
-                **_bound("budget"),
+                **bound("budget"),
             ),
             "flops_power": st.select_slider(
                 "FLOPs power β",
@@ -349,7 +346,7 @@ def _more(facts: Facts, chosen: Method, patterned: bool) -> dict[str, object]:
                 disabled=chosen.chooses,
                 help=r"Divides the statistic by $c_j^\beta$, with $c_j$ the multiply-adds of one weight: weights that cost much "
                 "go sooner. The paper uses 0.3.",
-                **_bound("flops-power"),
+                **bound("flops-power"),
             ),
             "stages": st.select_slider(
                 "Stages R",
@@ -357,7 +354,7 @@ def _more(facts: Facts, chosen: Method, patterned: bool) -> dict[str, object]:
                 disabled=patterned,
                 help="Prunes in R steps with gradients measured anew at each, on fresh images: the quadratic model is only good "
                 "nearby. R times the work.",
-                **_bound("stages"),
+                **bound("stages"),
             ),
             "stage_shape": st.segmented_control(
                 "The stages rise",
@@ -365,14 +362,14 @@ def _more(facts: Facts, chosen: Method, patterned: bool) -> dict[str, object]:
                 default=StageShape.POLYNOMIAL.value,
                 required=True,
                 help=" ".join(f"**{s.value}**: ${s.equation}$. {s.help}" for s in StageShape),
-                **_bound("stage-shape"),
+                **bound("stage-shape"),
             ),
             "batchnorm_images": st.select_slider(
                 "BatchNorm images",
                 BATCHNORM_COUNTS,
                 help="Re-estimates the running statistics of BatchNorm layers on so many training images after pruning; 0 keeps "
                 "those of the dense network.",
-                **_bound("batchnorm"),
+                **bound("batchnorm"),
             )
             if facts.has_batchnorm
             else 0,
