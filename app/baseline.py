@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app.explain import percent, share
 from app.shared import store
+from app.words import percent, share
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments import PruneConfig

@@ -8,6 +8,7 @@ import streamlit as st
 from app import charts
 from app.attempts import attempt
 from app.baseline import link_to, linked, pin
+from app.explain_runs import curve_sentence, layers_sentence
 from app.linking import gradual_link_of, link_of, lost_sentence
 from app.showing import show
 from woodfisher_core.errors import WoodFisherError
@@ -122,29 +123,7 @@ def drawn(opened: Store, runs: pd.DataFrame) -> None:
     grid = st.grid(2, min_column_width=440)
     if len(points):
         with grid.cell():
-            show(charts.runs_curve(points), _curve_sentence(points), "runs-curve")
+            show(charts.runs_curve(points), curve_sentence(points), "runs-curve", data=points)
     if len(layers):
         with grid.cell():
-            show(charts.runs_layers(layers), _layers_sentence(layers), "runs-layers")
-
-
-def _curve_sentence(points: pd.DataFrame) -> str:
-    own = points[points["own"]]
-    best = own.loc[own["accuracy"].idxmax()] if len(own) else points.loc[points["accuracy"].idxmax()]
-    words = f"Rings are the runs themselves; highest is {best['name']}, {best['accuracy']:.2f}\u00a0% at {best['sparsity']:.1%}."
-    bare = own.loc[~own["run"].isin(points.loc[~points["own"], "run"]), "name"]
-    if len(bare):
-        words += f" No curve was kept with {', '.join(bare)}."
-    return words
-
-
-def _layers_sentence(layers: pd.DataFrame) -> str:
-    if layers["run"].nunique() == 1:
-        most = layers.loc[layers["sparsity"].idxmax()]
-        return f"{most['layer']} gives most, {most['sparsity']:.1%}."
-    spread = layers.groupby("layer", sort=False)["sparsity"].agg(lambda s: s.max() - s.min() if len(s) > 1 else None)
-    if spread.isna().all():
-        return "They are different networks: no layer is in two of them."
-    if not spread.max() > 0:
-        return "They take the same share of every layer."
-    return f"They differ most in {spread.idxmax()}, by {100 * spread.max():.1f} points."
+            show(charts.runs_layers(layers), layers_sentence(layers), "runs-layers", data=layers)

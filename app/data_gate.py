@@ -9,6 +9,7 @@ import streamlit as st
 
 from woodfisher_core.data import DataSetSpec, cache_folder, find_root
 from woodfisher_core.data.base import ENVIRONMENT_VARIABLE
+from woodfisher_core.data.brought import DATA, is_here, is_own
 from woodfisher_core.errors import InputError
 
 
@@ -63,6 +64,13 @@ def _downloads() -> dict[str, Download]:
 
 def require(spec: DataSetSpec) -> None:
     """Returns where ``spec``'s files are here; else explains, offers the download, and stops the page."""
+    if is_own(spec.name) and not is_here(DATA, spec.name):
+        st.info(
+            f"**The data set `{spec.name}` is not on this machine.** It stays where it was brought, and can be removed there. "
+            "Bring the same file on the page **Your model** and this link works, or choose other data on the left.",
+            icon=":material/database:",
+        )
+        st.stop()
     try:
         find_root(spec)
         return

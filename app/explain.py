@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.state import Notes, View
+from app.words import percent, share
 from woodfisher_core.evaluation import Evaluation, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.problem import Problem
@@ -19,16 +20,6 @@ from woodfisher_core.structured import EXAMPLES, sizes
 
 # How much accuracy a method may lose and still count as "as good".
 ALLOWED_LOSS = 1.0
-
-
-def percent(value: float, digits: int = 2) -> str:
-    """``97.20 %`` from 97.2, its sign never on another line."""
-    return f"{value:.{digits}f}\u00a0%"
-
-
-def share(fraction: float, digits: int = 0) -> str:
-    """``80 %`` from 0.8."""
-    return percent(100.0 * fraction, digits)
 
 
 def headline(

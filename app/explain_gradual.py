@@ -1,14 +1,20 @@
-"""Gradual pruning in words and tables: every number comes from the run's own epochs."""
+"""Gradual pruning in words: every number comes from the run's own epochs. Without Streamlit, so that notebooks say the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from app.explain import percent, share
+from app.words import listed, percent, share
 from woodfisher_core.experiments.gradual import GradualConfig
+from woodfisher_core.experiments.gradual_tables import other_rise, step_table
+from woodfisher_core.experiments.verdicts import verdict
 from woodfisher_core.jobs import Part
+from woodfisher_core.options import Budget
 
-EQUATION = r"s_t = s_f - (s_f - s_i)\left(1 - \frac{t - t_0}{t_1 - t_0}\right)^3"
+EQUATION = r"s_t = s_f - (s_f - s_i)\left(1 - \frac{t - t_0}{t_1 - t_0}\right)^p"
+# Less than this, in points, is no change.
+UNSEEN = 0.05
+Epochs = Sequence[Mapping]
 
 
 def epochs_in(parts: Sequence[Part]) -> list[dict]:
@@ -20,70 +26,152 @@ def epochs_in(parts: Sequence[Part]) -> list[dict]:
     return found
 
 
-def saw_points(method: str, label: str, dense_accuracy: float, epochs: Sequence[dict]) -> pd.DataFrame:
-    """One method's line for :func:`app.charts.saw_tooth`."""
-    rows = [(0.0, dense_accuracy, 0.0, "dense")]
-    for epoch in epochs:
-        if epoch["pruned"] is not None:
-            rows.append((epoch["epoch"] - 1.0, epoch["pruned"]["accuracy"], epoch["sparsity"], "pruned"))
-        rows.append((float(epoch["epoch"]), epoch["after"]["accuracy"], epoch["sparsity"], "trained"))
-    table = pd.DataFrame(rows, columns=["time", "accuracy", "sparsity", "moment"])
-    return table.assign(method=method, label=label)
+def unit(config: GradualConfig) -> str:
+    """What the sparsity counts."""
+    return "multiply-adds" if config.prune.budget is Budget.FLOPS else "weights"
 
 
-def level_table(config: GradualConfig) -> pd.DataFrame:
-    """The schedule's steps: ``epoch`` and ``level``."""
-    return pd.DataFrame(config.schedule.levels.items(), columns=["epoch", "level"])
+def rise_name(degree: float) -> str:
+    """How a schedule of this degree rises."""
+    return "a straight line" if degree == 1.0 else "the cubic"
+
+
+def other_name(config: GradualConfig) -> str:
+    """What the other schedule is called in the figure."""
+    return f"{rise_name(other_rise(config.schedule).degree)}, for comparison"
+
+
+def budget_sentence(config: GradualConfig, images: int) -> str:
+    """What each run may use; the same for every line."""
+    steps = len(config.schedule.levels)
+    batches = -(-images // config.tuning.batch_size)
+    drawn = f", with {config.prune.num_samples:,} images drawn anew at each" if config.prune.uses_data else ""
+    return (
+        f"Every line trains alike: {config.epochs} epoch{_s(config.epochs)} over {images:,} images, "
+        f"{config.epochs * batches:,} steps of SGD. This schedule has {steps} pruning step{_s(steps)}{drawn}."
+    )
 
 
 def schedule_sentence(config: GradualConfig) -> str:
     """What the schedule does."""
-    levels = list(config.schedule.levels.values())
-    if len(levels) == 1:
-        left = config.epochs - config.schedule.end_epoch
-        return f"One step to {share(levels[0], 1)} before epoch {config.schedule.end_epoch}, then {left + 1} epochs of training."
-    rises = [after - before for before, after in zip([0.0, *levels], levels, strict=False)]
-    after = config.epochs - config.schedule.end_epoch + 1
-    return (
-        f"{len(levels)} steps: {share(rises[1], 1)} of all weights go in the second, {share(rises[-1], 1)} in the last, which "
-        f"{after} epoch{'s' if after > 1 else ''} of training follow{'' if after > 1 else 's'}."
+    table, schedule = step_table(config.schedule), config.schedule
+    after = config.epochs - schedule.end_epoch + 1
+    trained = f"{after} epoch{_s(after)} of training"
+    if len(table) == 1:
+        return f"One step to {share(table['level'][0], 1)} before epoch {schedule.end_epoch}, then {trained}."
+    second, last = table.iloc[1], table.iloc[-1]
+    text = (
+        f"{len(table)} steps: {share(second['of_all'], 1)} of all {unit(config)} go in the second, {share(last['of_all'], 1)} in "
+        f"the last, which {trained} follow{'s' if after == 1 else ''}."
     )
+    if len(table) > 2:
+        theirs = last["other"] / (1.0 - last["level"] + last["other"])
+        text += (
+            f" The last takes {share(last['of_left'], 1)} of those that are left then; along "
+            f"{rise_name(other_rise(schedule).degree)} it would take {share(theirs, 1)}."
+        )
+    return text
 
 
-def saw_sentence(config: GradualConfig, label: str, epochs: Sequence[dict], at_once: float) -> str:
+def saw_sentence(config: GradualConfig, label: str, epochs: Epochs, at_once: float) -> str:
     """What the saw tooth says of the method in focus."""
     if not epochs:
         return f"Dotted: {share(config.schedule.final)} pruned at once, without training. The steps are not run yet."
+    text = _hardest(label, epochs)
+    last = epochs[-1]["after"]["accuracy"]
+    if len(epochs) < config.epochs:
+        return f"{text}So far {len(epochs)} of {config.epochs} epochs: {percent(last)}."
+    return f"{text}At the end {percent(last)}: {last - at_once:+.1f} points against pruning at once. {_ends(config, epochs)}"
+
+
+def _hardest(label: str, epochs: Epochs) -> str:
     steps = [
         (one["before"]["accuracy"] - one["pruned"]["accuracy"], one) for one in epochs if one["pruned"] is not None
     ]
-    loss, worst = max(steps, key=lambda step: step[0], default=(0.0, {}))
-    if loss < 0.05:
-        text = "No step costs any accuracy. " if steps else ""
-    else:
-        back = worst["after"]["accuracy"] - worst["pruned"]["accuracy"]
-        brings = f"brings back {back:.1f}" if back >= 0.05 else "brings nothing back"
-        hardest = f"The hardest step of {label}, to {share(worst['sparsity'], 1)}, costs {loss:.1f} points"
-        text = f"{hardest}; the epoch after it {brings}. "
-    last = epochs[-1]
-    if len(epochs) < config.epochs:
-        return f"{text}So far {len(epochs)} of {config.epochs} epochs: {percent(last['after']['accuracy'])}."
+    if not steps:
+        return ""
+    loss, worst = max(steps, key=lambda step: step[0])
+    if loss < UNSEEN:
+        return "No step costs any accuracy. "
+    back = worst["after"]["accuracy"] - worst["pruned"]["accuracy"]
+    brings = f"brings back {back:.1f}" if back >= UNSEEN else "brings nothing back"
+    hardest = f"The hardest step of {label}, to {share(worst['sparsity'], 1)}, costs {loss:.1f} points"
+    return f"{hardest}; the epoch after it {brings}. "
+
+
+def _ends(config: GradualConfig, epochs: Epochs) -> str:
+    """Straight after the last step, the best epoch, and the last one, which are three numbers."""
+    at_the_end = [one for one in epochs if one["epoch"] >= config.schedule.end_epoch]
+    pruned = at_the_end[0]["pruned"]["accuracy"]
+    best = max(at_the_end, key=lambda one: one["after"]["accuracy"])
+    words = f"Straight after the last step it had {percent(pruned)}"
+    if best["after"]["accuracy"] - epochs[-1]["after"]["accuracy"] < UNSEEN:
+        return f"{words}; no epoch at the final sparsity is better than the last."
     return (
-        f"{text}At the end {percent(last['after']['accuracy'])}: {last['after']['accuracy'] - at_once:+.1f} points against "
-        "pruning at once."
+        f"{words}; best at the final sparsity is epoch {best['epoch']} with {percent(best['after']['accuracy'])}. What is kept "
+        "is the last: a best one would be picked by the test images."
     )
 
 
-def headline(config: GradualConfig, label: str, epochs: Sequence[dict], at_once: float, dense: float) -> str:
+def loss_sentence(label: str, epochs: Epochs, dense_loss: float) -> str:
+    """What the losses of the method in focus say."""
+    if not epochs:
+        return f"The dense network starts from a test loss of {dense_loss:.3f} nats."
+    steps = [one for one in epochs if one["pruned"] is not None and one["pruned"]["loss"] is not None]
+    text = ""
+    if steps:
+        worst = max(steps, key=lambda one: one["pruned"]["loss"] - one["before"]["loss"])
+        raised = worst["pruned"]["loss"] - worst["before"]["loss"]
+        text = (
+            f"The step to {share(worst['sparsity'], 1)} raises the test loss of {label} most, by {raised:+.3f} nats. "
+            if raised > 0
+            else "No step raises the test loss. "
+        )
+    test, training = epochs[-1]["after"]["loss"], epochs[-1]["training_loss"]
+    if test is None or training is None:
+        return f"{text}After epoch {len(epochs)} the loss is not finite."
+    apart = (
+        "on the images it learns from it is lower: it fits them better than new ones"
+        if training < test
+        else "on the images it learns from it is no lower"
+    )
+    return (
+        f"{text}After epoch {len(epochs)} it is {test:.3f} nats (dense {dense_loss:.3f}) and {training:.3f} on the training "
+        f"images: {apart}."
+    )
+
+
+def headline(config: GradualConfig, label: str, epochs: Epochs, at_once: float, dense: float) -> str:
     """The page's answer in a sentence."""
     final, steps = share(config.schedule.final), len(config.schedule.levels)
     begin = (
         f"Pruned to **{final}** at once, {label} leaves **{percent(at_once)}** of the dense network's {percent(dense)}"
     )
     if len(epochs) < config.epochs:
-        return f"{begin}. In {steps} step{'s' if steps > 1 else ''} with training in between: see below."
+        return f"{begin}. In {steps} step{_s(steps)} with training in between: see below."
     reached = epochs[-1]["after"]["accuracy"]
-    return f"{begin}; in {steps} step{'s' if steps > 1 else ''} with training in between, **{percent(reached)}**."
+    return f"{begin}; in {steps} step{_s(steps)} with training in between, **{percent(reached)}**."
+
+
+def verdict_sentence(rivals: pd.DataFrame, tests: int) -> str:
+    """How the run in focus stands against others on the same budget.
+
+    Args:
+        rivals: ``label``, ``accuracy`` (percent), ``gap`` of the run in focus over it and its 95 % ``noise`` (points).
+        tests: How many test images there are.
+    """
+    if rivals.empty:
+        return ""
+    parts = []
+    for one in rivals.itertuples():
+        difference = f"{one.gap:+.2f} ± {one.noise:.2f} points"
+        said = verdict(one.gap, one.noise)
+        said = f"it is {said}" if abs(one.gap) <= one.noise else f"it is **{said}** than that"
+        parts.append(f"against {one.label} ({percent(one.accuracy)}) {said} ({difference})")
+    return (
+        f"On the same budget, {listed(parts)}. The noise is that of {tests:,} test images, compared image by image; one seed a "
+        "run, so other training would move all of them."
+    )
 
 
 def example(config: GradualConfig) -> str:
@@ -98,5 +186,9 @@ def example(config: GradualConfig) -> str:
     span = schedule.end_epoch - schedule.start_epoch
     return (
         rf"s_{{{epoch}}} = {schedule.final:g} - ({schedule.final:g} - {schedule.initial:g})"
-        rf"\left(1 - \frac{{{epoch - schedule.start_epoch}}}{{{span}}}\right)^3 = {level:.3f}"
+        rf"\left(1 - \frac{{{epoch - schedule.start_epoch}}}{{{span}}}\right)^{{{schedule.degree:g}}} = {level:.3f}"
     )
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

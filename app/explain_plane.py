@@ -5,16 +5,17 @@ from collections.abc import Sequence
 import pandas as pd
 
 from app import charts
-from app.explain import percent
+from app.charts.damping import power
+from app.words import percent, share
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments.plane import computed
+from woodfisher_core.experiments.plane import computed, varied
 from woodfisher_core.options import Axis, DampingScale
 
 
 def damping_words(damping: float, config: PruneConfig) -> str:
-    """``λ = 1e-03``, with what it is a multiple of where it is relative."""
+    """``λ = 10⁻³``, with what it is a multiple of where it is relative."""
     relative = config.damping_scale is DampingScale.RELATIVE
-    return f"λ = {damping:.0e}" + (" mean Fⱼⱼ" if relative else "")
+    return f"λ = {power(damping)}" + (" mean Fⱼⱼ" if relative else "")
 
 
 def line_sentence(points: pd.DataFrame, config: PruneConfig, magnitude: float) -> str:
@@ -36,6 +37,16 @@ def fixed_sentence(axis: Axis, values: Sequence, config: PruneConfig, space: Wor
         return f"Fixed: block size {config.block_size}, single images (m = 1)."
     if axis is Axis.BLOCK:
         return f"Fixed: the same {rows} images in every column, one a gradient row (m = 1)."
+    if axis is Axis.UPDATE_SCALE:
+        return (
+            f"Fixed: {rows}, block size {config.block_size}, and with them what is removed: only how far the survivors move "
+            "differs from column to column."
+        )
+    if axis is Axis.IMAGES:
+        fixed = f"Fixed: block size {config.block_size}, {rows} where there are as many images, else all there are."
+        if images_matter(config):
+            return fixed + " Later stages and BatchNorm statistics have no other images either."
+        return f"{fixed} In one stage, without BatchNorm statistics, nothing looks at images beyond N: {values[-1]:,} say it all."
     if len(values) == 1:
         return f"Only m = 1 fits: {rows} rows of two images are more than the {total:,} there are. Choose fewer rows on the left."
     return (
@@ -44,20 +55,34 @@ def fixed_sentence(axis: Axis, values: Sequence, config: PruneConfig, space: Wor
     )
 
 
-def held_out_sentence(axis: Axis, values: Sequence, config: PruneConfig, space: Workspace) -> str:
+def images_matter(config: PruneConfig) -> bool:
+    """Whether a run looks at training images beyond its N Fisher samples, so that it matters whether they exist."""
+    return config.stages > 1 or config.batchnorm_images > config.num_samples
+
+
+def scale_sentence(config: PruneConfig) -> str:
+    """Why there is no plane over the update scale here."""
+    return (
+        f"Only the independent update has a scale, and the update on the left is '{config.update}': there is nothing to vary. "
+        "Choose the independent update on the left, or another axis."
+    )
+
+
+def held_out_sentence(axis: Axis, values: Sequence, config: PruneConfig, space: Workspace, seeds: int = 1) -> str:
     """On how many images the losses are predicted and measured."""
-    counts = {len(space.samples(config.replace(**{axis.field: value}))[1]) for value in values}
+    counts = {len(space.samples(varied(config, axis, value))[1]) for value in values}
     few, many = min(counts), max(counts)
+    own = " Each seed has its own, so their spread is in that of the losses too." if seeds > 1 else ""
     if few == many:
-        return f"Losses are those on {many:,} other training images."
+        return f"Losses are those on {many:,} other training images.{own}"
     return (
         f"Losses are those on other training images: {many:,} of them, but only {few:,} in the column that uses most, so "
-        "compare the columns with care."
+        f"compare the columns with care.{own}"
     )
 
 
 def plane_sentence(
-    table: pd.DataFrame, axis: charts.Axis, config: PruneConfig, magnitude: float, outlined: bool
+    table: pd.DataFrame, axis: charts.Axis, config: PruneConfig, magnitude: float, outlined: bool, seeds: int = 1
 ) -> str:
     """What the heat-map shows; ``outlined``: whether the setting on the left is one of its cells."""
     done = computed(table)
@@ -70,26 +95,71 @@ def plane_sentence(
         if len(done) == len(table)
         else f"{len(done)} of {len(table)} settings computed, the others are blank. Of those computed,"
     )
+    noise = "the noise of the test set" if seeds == 1 else "the noise of the draw and of the test set together"
     return (
-        f"{many} {counts.get('better', 0)} beat magnitude ({percent(magnitude, 1)}) beyond the noise of the test set, "
+        f"{many} {counts.get('better', 0)} beat magnitude ({percent(magnitude, 1)}) beyond {noise}, "
         f"{counts.get('worse', 0)} are worse (marked ×), {counts.get('equal', 0)} are equal within it. Best: "
         f"{percent(best['accuracy'], 1)} at {axis.name(best[axis.column])}, {damping_words(best['damping'], config)}, chosen "
         "on the test set here, so expect a little less elsewhere." + (" Outlined: your setting." if outlined else "")
     )
 
 
-def slice_sentence(table: pd.DataFrame, axis: charts.Axis, measure: charts.Measure) -> str:
+def seeds_sentence(table: pd.DataFrame, axis: charts.Axis, config: PruneConfig, tests: int) -> str:
+    """How far another draw of images moves the accuracy, beside what the test images can; empty where no two seeds are there."""
+    known = table[table["accuracy_spread"].notna()]
+    if known.empty:
+        return ""
+    fewest, most = int(known["seeds"].min()), int(known["seeds"].max())
+    of = f"{most}" if fewest == most else f"{fewest} to {most}"
+    widest = known.loc[known["accuracy_spread"].idxmax()]
+    right = known["accuracy"] / 100.0
+    test = 100.0 * (right * (1.0 - right) / tests).pow(0.5)
+    above = int((known["accuracy_spread"] > test).sum())
+    return (
+        f"**Noise of the draw**: over {of} seeds the accuracy of a setting has a standard deviation of "
+        f"{known['accuracy_spread'].median():.2f} points (median), most at {axis.name(widest[axis.column])}, "
+        f"{damping_words(widest['damping'], config)}: {widest['accuracy_spread']:.1f} points, from "
+        f"{percent(widest['accuracy_low'], 1)} to {percent(widest['accuracy_high'], 1)}. **Noise of the test set**: "
+        f"its {tests:,} images alone leave ± {test.median():.2f} points; they are the same for every seed, so that more seeds "
+        f"do not lessen it. The draw is the larger of the two at {above} of {len(known)} settings."
+    )
+
+
+def between_sentence(table: pd.DataFrame, axis: charts.Axis, config: PruneConfig, chance: float) -> str:
+    """Whether another draw of images would keep the same weights; empty where no two seeds are there."""
+    known = table[table["overlap_between"].notna()]
+    if known.empty:
+        return ""
+    ends = [known.loc[known["overlap_between"].idxmin()], known.loc[known["overlap_between"].idxmax()]]
+    least, most = (
+        f"{share(end['overlap_between'], 1)} ({axis.name(end[axis.column])}, {damping_words(end['damping'], config)})"
+        for end in ends
+    )
+    return (
+        "**Would another draw of images keep the same weights?** Of the weights that either of two seeds keeps, both keep from "
+        f"{least} to {most}; two masks at random would share {share(chance, 1)}. Seeds that agree more are not thereby right: "
+        "with ever more damping all of them keep what magnitude keeps."
+    )
+
+
+def slice_sentence(
+    table: pd.DataFrame, axis: charts.Axis, measure: charts.Measure, along: str = charts.ALONG[0], dots: bool = False
+) -> str:
     """What the slices show."""
+    over_damping = along == charts.ALONG[0]
+    lines_of = axis.column if over_damping else "damping"
     known = table[table[measure.column].notna()]
-    lines = known.groupby(axis.column, sort=False)[measure.column].agg(["size", "min", "max"])
+    lines = known.groupby(lines_of, sort=False)[measure.column].agg(["size", "min", "max"])
     lines = lines[lines["size"] > 1]
     if lines.empty:
         return "No line has two points yet."
     spread = (lines["max"] - lines["min"]).iloc[[0, -1]]
-    parts = [f"{value:.3g} at {axis.name(name)}" for name, value in spread.items()]
+    named = axis.name if over_damping else (lambda damping: f"λ = {power(damping)}")
+    parts = [f"{value:.3g} at {named(name)}" for name, value in spread.items()]
+    over, what = ("the dampings", "the damping") if over_damping else (f"the values of {axis.letter}", axis.letter)
     return (
-        "Over the dampings drawn the values spread by "
+        f"Over {over} drawn the values spread by "
         + " and by ".join(dict.fromkeys(parts))
-        + ": where the line is flat, "
-        "the damping does not matter."
+        + f": where the line is flat, {what} does not matter."
+        + (" Small dots: the seeds one by one; where they lie far apart, so does what one run says." if dots else "")
     )

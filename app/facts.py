@@ -6,6 +6,7 @@ import streamlit as st
 from torch import nn
 
 from woodfisher_core.data import find_root, get_dataset
+from woodfisher_core.data.brought import DATA, is_here, is_own
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments.comparison import usable_methods
 from woodfisher_core.models import ModelSpec, get_model
@@ -14,7 +15,8 @@ from woodfisher_core.parameters import PrunableParameters
 
 @dataclass(frozen=True)
 class Facts:
-    """``dataset`` is the first of the network's data sets that is here, ``methods`` those that can take a network of its size."""
+    """``dataset`` is the one asked for, else the first of the network's data sets that is here; ``methods`` are those that can
+    take a network of its size."""
 
     dataset: str
     train_size: int
@@ -25,12 +27,14 @@ class Facts:
     methods: tuple[str, ...]
 
 
-def facts_of(model: str) -> Facts:
-    """The facts of the registered network ``model``."""
+def facts_of(model: str, dataset: str | None = None) -> Facts:
+    """The facts of the registered network ``model``, on one of the data sets that it reads."""
     spec = get_model(model)
     num_prunable, layers, has_batchnorm = _built(model)
-    dataset = _present(spec)
+    dataset = dataset or present(spec)
     data = get_dataset(dataset)
+    if is_own(dataset) and not is_here(DATA, dataset):  # nothing is known of it; the page will say that it is missing
+        data = get_dataset(spec.dataset)
     return Facts(
         dataset, data.train_size, data.test_size, num_prunable, layers, has_batchnorm, usable_methods(num_prunable)
     )
@@ -44,7 +48,8 @@ def _built(model: str) -> tuple[int, tuple[str, ...], bool]:
     return parameters.num_prunable, tuple(layer.module for layer in parameters.layers), has_batchnorm
 
 
-def _present(spec: ModelSpec) -> str:
+def present(spec: ModelSpec) -> str:
+    """The first of the network's own data sets that is on this machine, or the first of all."""
     for name in spec.datasets:
         try:
             find_root(get_dataset(name))

@@ -5,8 +5,10 @@ Streamlit runs the page again on a click and ends the run before at its next ``s
 each point. Every point is kept by then, so stopping loses nothing: the next run draws what there is.
 """
 
+import dataclasses
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -15,8 +17,8 @@ from app import asking
 from app.asking import go_button, say
 from app.jobs import Seen, Wanted, follow, look
 from woodfisher_core.errors import StoreError
-from woodfisher_core.experiments import Workspace, cost
-from woodfisher_core.experiments.plane import Plane, computed, keep_row, kept_plane, missing_points, plane
+from woodfisher_core.experiments import PruneConfig, Workspace, cost
+from woodfisher_core.experiments.plane import Plane, computed, keep_rows, kept_plane, missing_points, plane
 from woodfisher_core.jobs.plane import plane_request, row_of
 from woodfisher_core.options import Axis
 
@@ -31,7 +33,7 @@ def filled(space: Workspace, wanted: Plane, draw: Callable[[pd.DataFrame, str], 
         asked = Wanted(plane_request(_resolved(space, wanted), "sensitivity"), "The plane", "Compute it")
         seen = _taken_over(space, wanted, asked)
         missing = missing_points(space, wanted)
-    price = cost.predict_points(space, missing)
+    price = _price_of(space, missing)
     if not missing:
         table = kept_plane(space, wanted)
         draw(table, "done")
@@ -54,12 +56,12 @@ def _as_a_job(
             st.rerun()
 
     if here:
-        st.markdown(f"**{here} of {len(table)} settings computed.** They are kept; the others are blank below.")
+        _say_partial(wanted, here)
     place = st.container()
     seen = follow((asked,), grown)[0]
     if seen.job is None:
         with place:
-            _price(wanted, here, len(table), price)
+            _price(wanted, here, price)
     if here:
         draw(table, f"job-{here}")
     return table
@@ -74,10 +76,8 @@ def _in_the_page(
     if st.session_state.get("stopped") == wanted:
         with row.container():
             if drawn:
-                st.markdown(
-                    f"**{drawn} of {len(table)} settings computed.** They are kept; the others are blank below."
-                )
-            _price(wanted, drawn, len(table), price)
+                _say_partial(wanted, drawn)
+            _price(wanted, drawn, price)
             go_button("Continue" if drawn else "Compute it", "go-on", _go_on)
         if drawn:
             draw(table, "partial")
@@ -94,7 +94,7 @@ def _in_the_page(
             bar.progress(reached, text=f"{phase}: {done:,} of {total:,}")
             return
         reached = done / total
-        bar.progress(reached, text=f"{done} of {total} settings computed. Stopping keeps them.")
+        bar.progress(reached, text=f"{done} of {total} {_unit(wanted)} computed. Stopping keeps them.")
         if done % len(wanted.dampings) == 0 and drawn < done < total and time.monotonic() - at > REDRAW_SECONDS:
             draw(kept_plane(space, wanted), f"after-{done}")
             drawn, at = done, time.monotonic()
@@ -111,23 +111,40 @@ def _taken_over(space: Workspace, wanted: Plane, asked: Wanted) -> Seen | None:
         seen = look((asked,))[0]
     except StoreError:
         return None  # a short plane does without; a long one says what is wrong when it asks for its job
-    for part in seen.parts:
-        keep_row(space, wanted, part.position, row_of(part))
+    keep_rows(space, wanted, {part.position: row_of(part) for part in seen.parts})
     return seen
 
 
 def _resolved(space: Workspace, wanted: Plane) -> Plane:
     """``wanted`` with the hashes of weights and data, so that its job is that of everyone who means the same."""
-    return Plane(space.resolve(wanted.config), wanted.axis, wanted.values, wanted.dampings)
+    return dataclasses.replace(wanted, config=space.resolve(wanted.config))
 
 
-def _price(wanted: Plane, done: int, total: int, price: cost.Cost) -> None:
+def _unit(wanted: Plane) -> str:
+    """What is counted: settings, or runs where each setting has one a seed."""
+    return "runs" if wanted.seeds else "settings"
+
+
+def _say_partial(wanted: Plane, done: int) -> None:
+    left = "the means below are over the seeds that are there." if wanted.seeds else "the others are blank below."
+    st.markdown(f"**{done} of {wanted.total} {_unit(wanted)} computed.** They are kept; {left}")
+
+
+def _price_of(space: Workspace, points: Sequence[PruneConfig]) -> cost.Cost:
+    """What ``points`` cost; seeds share no gradients and no inverse."""
+    by_seed = itertools.groupby(points, key=lambda point: point.seed)
+    return sum((cost.predict_points(space, list(part)) for _, part in by_seed), cost.Cost())
+
+
+def _price(wanted: Plane, done: int, price: cost.Cost) -> None:
     """Says what the rest costs."""
+    left = wanted.total - done
+    seeds = f" ({len(wanted.seeds)} seeds of {wanted.cells} settings)" if wanted.seeds and not done else ""
     say(
-        f"The {total - done} settings {'left ' if done else ''}need",
+        f"The {left} {_unit(wanted)} {'left ' if done else ''}{seeds.lstrip() + ' ' if seeds else ''}need",
         price,
-        max(wanted.values) if wanted.axis is Axis.SAMPLES else wanted.config.num_samples,
-        f"{total - done} joint updates",
+        len(wanted.draws) * (max(wanted.values) if wanted.axis is Axis.SAMPLES else wanted.config.num_samples),
+        f"{left} joint updates",
     )
 
 

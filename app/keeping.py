@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.baseline import linked
-from app.jobs import Wanted, follow, start
+from app.jobs import Wanted, follow, look, start
 from app.shared import store, workspace
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig
-from woodfisher_core.experiments.comparison import Series
 from woodfisher_core.experiments.plane import Plane
 from woodfisher_core.experiments.remember import record_of
 from woodfisher_core.jobs import JobStatus
@@ -35,7 +34,7 @@ def keep_button(config: PruneConfig, sparsities: Sequence[float], origin: str) -
                 icon=":material/bookmark_add:",
                 key="keep",
                 on_click=_keep,
-                args=([Series("", config)], sparsities, origin),
+                args=(config, sparsities, origin),
                 help="Puts its numbers, its curve and its settings among your runs, where they can be compared.",
             )
         else:
@@ -44,61 +43,63 @@ def keep_button(config: PruneConfig, sparsities: Sequence[float], origin: str) -
     _say_error()
 
 
-def keep_lines_button(lines: Sequence[Series], sparsities: Sequence[float], origin: str) -> None:
-    """The button that keeps a run of each of ``lines``, with its curve."""
-    try:
-        keys = [workspace().resolve(line.config).key for line in lines]
-        kept = store().keys(keys)
-    except WoodFisherError as error:
-        _cannot(error)
-        return
-    missing = [line for line, key in zip(lines, keys, strict=True) if key not in kept]
-    with st.container(horizontal=True, vertical_alignment="center", key="keep-row"):
-        if kept:
-            st.caption(f":material/bookmark_added: {len(kept)} of {len(lines)} lines are kept.")
-        if missing:
-            st.button(
-                f"Keep {'the other ' if kept else ''}{len(missing)} line{'s' if len(missing) > 1 else ''} as runs",
-                icon=":material/bookmark_add:",
-                key="keep",
-                on_click=_keep,
-                args=(missing, sparsities, origin),
-                help="A run a line, at the sparsity and the seed on the left, with its curve. It computes what the lines "
-                "did not: the loss, on test images and on held-out ones.",
-            )
-        if kept:
-            to_runs()
-    _say_error()
-
-
 def keep_plane_button(plane: Plane) -> None:
-    """The button that keeps every setting of a plane as a run: a sweep over them, in the background."""
-    config, both = plane.config.to_dict(), {plane.axis.field: plane.values, "damping": plane.dampings}
-    base = {name: value for name, value in config.items() if name not in {*both, *NOT_ASKED_FOR}}
-    vary = {name: Values(tuple(values)) for name, values in both.items()}
-    count = len(plane.values) * len(plane.dampings)
+    """The button that keeps every run of a plane: a sweep over its settings and seeds, in the background.
+
+    Where other fields must follow what varies, so that no one grid holds them all, there are several sweeps.
+    """
+    count, unit = plane.total, "runs" if plane.seeds else "settings"
+    label = f"Keep these {count} runs" if plane.seeds else f"Keep these {count} settings as runs"
     try:
-        sweep = resolved(Sweep(base=tuple(base.items()), vary=tuple(vary.items())), workspace())
-        asked = Wanted(sweep_request(sweep, "Sensitivity"), "Keeping them", f"Keep these {count} settings as runs")
-        seen = follow((asked,), lambda _: None)[0]
+        sweeps = _sweeps_of(plane)
+        asked = [
+            Wanted(sweep_request(sweep, "Sensitivity"), f"Keeping them{_part(place, sweeps)}", label)
+            for place, sweep in enumerate(sweeps, start=1)
+        ]
+        seen = look(asked)
+        if len(asked) > 1 and all(one.job is None for one in seen):
+            st.button(label, icon=":material/play_arrow:", key="keep-plane", on_click=_start_all, args=(asked,))
+            return
+        seen = follow(asked, lambda _: None)
     except WoodFisherError as error:
         _cannot(error)
         return
-    if seen.job is None or seen.job.status is not JobStatus.DONE:
+    if any(one.job is None or one.job.status is not JobStatus.DONE for one in seen):
         return
-    keys = {part.key for part in seen.parts if part.key}
+    keys = {part.key for one in seen for part in one.parts if part.key}
     there = len(store().keys(list(keys)))
     with st.container(horizontal=True, vertical_alignment="center", key="kept-plane"):
-        st.caption(f":material/bookmark_added: {there} of {count} settings are kept.")
+        st.caption(f":material/bookmark_added: {there} of {count} {unit} are kept.")
         if there < count:  # deleted since, or failed
             st.button(
                 "Keep the others",
                 icon=":material/bookmark_add:",
                 key="keep-others",
-                on_click=start,
-                args=(asked.request,),
+                on_click=_start_all,
+                args=(asked,),
             )
         to_runs()
+
+
+def _sweeps_of(plane: Plane) -> list[Sweep]:
+    """The runs of ``plane`` as sweeps over grids."""
+    found = []
+    for config, vary in plane.grids(plane.config):
+        left_out = {*vary, *NOT_ASKED_FOR}
+        base = {name: value for name, value in config.to_dict().items() if name not in left_out}
+        over = {name: Values(tuple(values)) for name, values in vary.items()}
+        found.append(resolved(Sweep(base=tuple(base.items()), vary=tuple(over.items())), workspace()))
+    return found
+
+
+def _part(place: int, sweeps: Sequence[Sweep]) -> str:
+    """Which of several sweeps this is."""
+    return f", part {place} of {len(sweeps)}" if len(sweeps) > 1 else ""
+
+
+def _start_all(asked: Sequence[Wanted]) -> None:
+    for one in asked:
+        start(one.request)
 
 
 def to_runs() -> None:
@@ -106,18 +107,14 @@ def to_runs() -> None:
     st.page_link(RUNS_PAGE, label="See your runs", icon=":material/history:", query_params=linked(), width="content")
 
 
-def _keep(lines: Sequence[Series], sparsities: Sequence[float], origin: str) -> None:
-    """Computes what is missing of these lines, and saves each; what fails is said and keeps nothing."""
-    space, failed = workspace(), []
-    for line in lines:
-        config = line.config
-        try:
-            points = () if config.pattern is not None else space.curve(config, sparsities)
-            store().save(record_of(space.report(config), origin=origin, curve=points))
-        except WoodFisherError as error:
-            failed.append(f"{line.label}: {error}" if line.label else str(error))
-    if failed:
-        st.session_state[_ERROR] = "Not kept. " + " ".join(failed)
+def _keep(config: PruneConfig, sparsities: Sequence[float], origin: str) -> None:
+    """Computes what is missing, and saves it; what fails is said and keeps nothing."""
+    space = workspace()
+    try:
+        points = () if config.pattern is not None else space.curve(config, sparsities)
+        store().save(record_of(space.report(config), origin=origin, curve=points))
+    except WoodFisherError as error:
+        st.session_state[_ERROR] = f"Not kept. {error}"
 
 
 def _say_error() -> None:

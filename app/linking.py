@@ -19,11 +19,13 @@ from app.state import (
     STAGES,
     TEST_COUNTS,
 )
+from woodfisher_core.data.brought import is_own
 from woodfisher_core.devices import resolve_device
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.gradual import GradualConfig
 from woodfisher_core.methods import get_method
 from woodfisher_core.models import get_model
+from woodfisher_core.models.base import SHIPPED
 from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, Solver
 from woodfisher_core.store.compare import written
 from woodfisher_core.store.store import flat
@@ -32,7 +34,19 @@ Query = dict[str, str | list[str]]
 # Fields that a control of Explore sets, and those that say where or by which engine, and no wish.
 WITH_CONTROL = frozenset(
     (
-        *("model", "dataset", "exclude", "method", "sparsity", "pattern", "budget", "flops_power", "scope", "update"),
+        *(
+            "model",
+            "dataset",
+            "weights",
+            "exclude",
+            "method",
+            "sparsity",
+            "pattern",
+            "budget",
+            "flops_power",
+            "scope",
+            "update",
+        ),
         *("update_scale", "num_samples", "images", "batchnorm_images", "stages", "stage_shape", "damping"),
         *("damping_scale", "block_size", "labels", "seed", "device", "test_images"),
     )
@@ -43,7 +57,7 @@ LARGEST_SPARSITY = 0.99
 
 def link_of(config: PruneConfig) -> tuple[Query, dict[str, tuple[object, object]]]:
     """(Explore's query parameters for ``config``, what they cannot say: field → (the run's value, the one shown instead))."""
-    facts, method = facts_of(config.model), get_method(config.method)
+    facts, method = facts_of(config.model, config.dataset), get_method(config.method)
     lost: dict[str, tuple[object, object]] = {}
 
     def near(field: str, options: Sequence[float], logarithmic: bool = False) -> int:
@@ -78,7 +92,11 @@ def link_of(config: PruneConfig) -> tuple[Query, dict[str, tuple[object, object]
         "device": _device(config, lost),
         "without": _exclude(config, facts, lost),
     }
-    if len(get_model(config.model).datasets) > 1:
+    if config.weights == SHIPPED or is_own(config.weights):
+        query["weights"] = config.weights
+    else:
+        lost["weights"] = (config.weights, SHIPPED)
+    if len(get_model(config.model).datasets) > 1 or is_own(config.dataset):
         query["data"] = config.dataset
     if config.pattern is None:
         query["sparsity"] = f"{near('sparsity', [i / 100 for i in range(round(100 * LARGEST_SPARSITY) + 1)]) / 100:g}"

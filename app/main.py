@@ -2,51 +2,84 @@
 
 import streamlit as st
 
+from app.binding import settings_of
 from app.shared import resume_jobs
 
 st.set_page_config(page_title="WoodFisher Explorer", page_icon="✂️", layout="wide")
 
-page = st.navigation(
-    {
-        "Understand": [
-            st.Page(
-                "app_pages/explore.py",
-                title="Explore",
-                icon=":material/explore:",
-                help="What does this setting do?",
-                default=True,
-            ),
-            st.Page(
-                "app_pages/sensitivity.py",
-                title="Sensitivity",
-                icon=":material/grid_on:",
-                help="How much do the Fisher's settings matter?",
-            ),
-        ],
-        "Decide": [
-            st.Page(
-                "app_pages/methods.py",
-                title="Methods",
-                icon=":material/compare_arrows:",
-                help="Which method keeps most accuracy?",
-            ),
-            st.Page(
-                "app_pages/gradual.py",
-                title="Gradual",
-                icon=":material/stairs:",
-                help="What does training in between bring back?",
-            ),
-        ],
-        "Mine": [
-            st.Page(
-                "app_pages/runs.py",
-                title="Runs",
-                icon=":material/history:",
-                help="What have I tried?",
-            ),
-        ],
-    },
-    position="top",
-)
+# In the order in which someone new would walk. All names stand in the bar: menus would hide what there is.
+SECTIONS = {
+    "Learn": [
+        st.Page(
+            "app_pages/learn.py",
+            title="Learn",
+            icon=":material/school:",
+            help="How does it work? The derivation in steps.",
+        ),
+    ],
+    "Understand": [
+        st.Page(
+            "app_pages/explore.py",
+            title="Explore",
+            icon=":material/explore:",
+            help="What does this setting do?",
+            default=True,
+        ),
+        st.Page(
+            "app_pages/sensitivity.py",
+            title="Sensitivity",
+            icon=":material/grid_on:",
+            help="How much do the Fisher's settings matter?",
+        ),
+        st.Page(
+            "app_pages/trust.py",
+            title="Trust",
+            icon=":material/balance:",
+            help="Where does the quadratic model stop being true?",
+        ),
+        st.Page(
+            "app_pages/compensate.py",
+            title="Compensate",
+            icon=":material/swap_horiz:",
+            help="What do the survivors do?",
+        ),
+    ],
+    "Decide": [
+        st.Page(
+            "app_pages/compare.py",
+            title="Compare",
+            icon=":material/compare_arrows:",
+            help="Which method wins, where, and at what cost?",
+        ),
+        st.Page(
+            "app_pages/gradual.py",
+            title="Gradual",
+            icon=":material/stairs:",
+            help="What does training in between bring back?",
+        ),
+        st.Page(
+            "app_pages/speed.py",
+            title="Speed",
+            icon=":material/speed:",
+            help="What did I gain?",
+        ),
+    ],
+    "Mine": [
+        st.Page(
+            "app_pages/your_model.py",
+            title="Your model",
+            icon=":material/upload_file:",
+            help="What about my own network?",
+        ),
+        st.Page(
+            "app_pages/runs.py",
+            title="Runs",
+            icon=":material/history:",
+            help="What have I tried?",
+        ),
+    ],
+}
+page = st.navigation([page for pages in SECTIONS.values() for page in pages], position="top")
 resume_jobs()
-page.run()
+with settings_of(page.url_path):
+    page.run()

@@ -2,7 +2,10 @@
 
 import streamlit as st
 
+from app.binding import class_mode, undo_buttons
 from app.data_gate import require
+from app.going import view_link
+from app.presets import PRESETS
 from app.shared import workspace
 from app.state import Notes, View, controls
 from woodfisher_core.data import get_dataset
@@ -10,6 +13,7 @@ from woodfisher_core.experiments import Workspace
 
 # A network of real size takes a while to be measured on its test set.
 LOADING = "Loading the network and its data, and measuring its dense accuracy …"
+COMPUTATIONS = ("computation of someone else comes", "computations of others come")
 
 
 def opened(
@@ -21,11 +25,23 @@ def opened(
     """
     st.title(title)
     st.markdown(words)
+    with st.sidebar:
+        undo_buttons()
+        if not class_mode():
+            presets()
     view, notes = controls(only)
     space = workspace()
     require(get_dataset(view.config.dataset))
     status = st.empty()
+    space.cache.computing.tell(lambda before: status.caption(f"Waiting: {before} {COMPUTATIONS[before > 1]} first …"))
     status.caption(LOADING)
     space.problem(view.config)
     status.empty()
     return view, notes, space, status
+
+
+def presets() -> None:
+    """The menu of views that make a point."""
+    with st.popover("Views that make a point", icon=":material/lightbulb:", key="presets"):
+        lines = [f"- {view_link(preset.name, preset.page, preset.link)}. {preset.point}" for preset in PRESETS]
+        st.markdown("\n".join(lines), unsafe_allow_html=True)

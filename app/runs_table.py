@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from app.binding import bound
 from woodfisher_core.methods import METHODS
 from woodfisher_core.models import MODELS
 from woodfisher_core.store import Status, compare
@@ -23,16 +24,15 @@ def filters(table: pd.DataFrame) -> pd.DataFrame:
             label,
             [*(name for name in names if name in present), *sorted(present - set(names))],
             placeholder="all",
-            key=f"runs-{column}",
-            bind="query-params",
             width=230,
+            **bound(f"runs-{column}"),
         )
 
     models = several("Network", "model", tuple(MODELS))
     methods = several("Method", "method", tuple(METHODS))
     statuses = several("Status", "status", [status.value for status in Status])
-    text = row.text_input("Name contains", key="runs-name", bind="query-params", width=200)
-    low, high = row.slider("Sparsity", *WHOLE, WHOLE, 0.01, key="runs-sparsity", bind="query-params", width=230)
+    text = row.text_input("Name contains", width=200, **bound("runs-name"))
+    low, high = row.slider("Sparsity", *WHOLE, WHOLE, 0.01, width=230, **bound("runs-sparsity"))
     return compare.filtered(
         table,
         models=models,
@@ -48,9 +48,8 @@ def ticked(table: pd.DataFrame, baseline: pd.Series | None) -> pd.DataFrame:
     """Draws ``table``; the runs ticked in it, in its order."""
     every = st.toggle(
         "All settings",
-        key="runs-all",
-        bind="query-params",
         help="Otherwise only the settings in which these runs differ.",
+        **bound("runs-all"),
     )
     shown = readable(table, every, baseline)
     order = hashlib.sha256(",".join(map(str, table["id"])).encode()).hexdigest()[:12]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import streamlit as st
 import torch
 
-from app.binding import bound
+from app.binding import bound, class_mode
 from app.facts import Facts, facts_of
-from woodfisher_core.data import get_dataset
+from app.own_choice import weights_and_data
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.methods import METHODS, Method, get_method
 from woodfisher_core.models import MODELS, get_model
@@ -90,22 +90,13 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
         model = st.selectbox(
             "Network",
             list(MODELS),
-            help="All networks come trained. The digits networks need no download; MLPNet reads MNIST.",
+            help="All networks come trained. The digits networks need no download; MLPNet reads MNIST. Your own weights and "
+            "data come in on the page Your model.",
             label_visibility="collapsed",
             **bound("model"),
         )
-        spec, facts = get_model(model), facts_of(model)
-        dataset = spec.dataset
-        if len(spec.datasets) > 1:
-            _fit("data", spec.datasets, facts.dataset)
-            dataset = st.selectbox(
-                "Data",
-                spec.datasets,
-                index=spec.datasets.index(facts.dataset),
-                help=" ".join(f"**{get_dataset(n).label}**: {get_dataset(n).description}" for n in spec.datasets),
-                **bound("data"),
-            )
-        st.caption(f"**{spec.label}.** {spec.description} Data: {get_dataset(dataset).label}.")
+        weights, dataset = weights_and_data(get_model(model))
+        facts = facts_of(model, dataset)
 
         st.subheader("Pruning")
         if only is None:
@@ -251,7 +242,9 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
             0,
             2**32 - 1,
             0,
-            help="Fixes which training images are used, and sampled labels. The same seed gives the same numbers.",
+            disabled=class_mode(),
+            help="Fixes which training images are used, and sampled labels. The same seed gives the same numbers. A class "
+            "has the one its link says.",
             **bound("seed"),
         )
         tested = ["all", *(count for count in TEST_COUNTS if int(count) < facts.test_size)]
@@ -275,6 +268,7 @@ def controls(only: str | None = None) -> tuple[View, Notes]:
     config = PruneConfig(
         model=model,
         dataset=dataset,
+        weights=weights,
         exclude=tuple(more["exclude"]),
         method=method,
         sparsity=None if pattern else float(sparsity),

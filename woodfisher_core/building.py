@@ -1,5 +1,6 @@
 """From samples to a Fisher: plan where the gradients will live, say so, make them, cut them into blocks."""
 
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -136,4 +137,5 @@ def kept_in(network: nn.Module, parameters: PrunableParameters, options: PruneOp
     """The type G is kept in."""
     if options.gradient_precision is GradientPrecision.BFLOAT16:
         return torch.bfloat16
-    return network.get_parameter(parameters.names[0]).dtype
+    # Not get_parameter: while another thread runs the network with other weights, these are plain tensors.
+    return operator.attrgetter(parameters.names[0])(network).dtype

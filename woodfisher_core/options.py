@@ -169,11 +169,31 @@ class Axis(Choice):
         "are used; the Fisher of averages is about m times smaller, so that the same absolute λ weighs m times more.",
         r"F=\lambda I+\tfrac1N\sum_n\bar g_n\bar g_n^\top,\quad\bar g_n=\tfrac1m\sum_{i\in\text{batch }n}g_i",
     )
+    UPDATE_SCALE = (
+        "update scale",
+        "Update scale s",
+        "How much of the survivors' step is taken: 0 leaves them where they are, 1 is the paper's step. Of the independent "
+        "update only, whose single corrections add up to too much when many weights go.",
+        r"\delta=-s\sum_{q\in P}\frac{w_q}{[F^{-1}]_{qq}}F^{-1}e_q",
+    )
+    IMAGES = (
+        "images",
+        "Training images there are",
+        "Limited data: only so many training images exist, for the Fisher and for BatchNorm statistics. Where they are fewer "
+        "than the Fisher samples asked for, all of them are taken.",
+        r"N_k=\min(N,k)",
+    )
 
     @property
     def field(self) -> str:
         """The field of a pruning config that varies."""
-        return {Axis.SAMPLES: "num_samples", Axis.BLOCK: "block_size", Axis.MINI_BATCH: "mini_batch"}[self]
+        return {
+            Axis.SAMPLES: "num_samples",
+            Axis.BLOCK: "block_size",
+            Axis.MINI_BATCH: "mini_batch",
+            Axis.UPDATE_SCALE: "update_scale",
+            Axis.IMAGES: "images",
+        }[self]
 
 
 BLOCK_LAYER = "layer"

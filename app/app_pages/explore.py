@@ -4,9 +4,10 @@ import time
 
 import streamlit as st
 
-from app import charts
+from app import charts, pinning
 from app.asking import ask_before_long_work
 from app.baseline import beside, quietly_pinned
+from app.binding import bound
 from app.explain import (
     class_sentence,
     curve_sentence,
@@ -18,9 +19,12 @@ from app.explain import (
     write_notes,
 )
 from app.keeping import keep_button
+from app.layer_choice import choose_clicked, layer_choice
 from app.opening import opened
+from app.selecting import selectable
 from app.shared import workspace
 from app.showing import show
+from app.weights_view import rival_of, weights_view
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, tables
 from woodfisher_core.methods import get_method
@@ -36,11 +40,15 @@ def page() -> None:
         "up for it, decides what is left. Every control on the left changes something here; each explains itself.",
     )
     config = view.config
+    other = pinning.pinned(config)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="actions"):
+        pinning.buttons(config, other)
     top = st.container(key="headline")
     rivals = [name for name in view.compared if name != config.method]
-    announced = ask_before_long_work(
-        space, [without_pattern(c) for c in (config, *map(view.beside, rivals))], CURVE_SPARSITIES
-    )
+    asked = [config, *map(view.beside, rivals)]
+    if other is not None and other != config and pinning.alike(config, other):
+        asked.append(other)
+    announced = ask_before_long_work(space, [without_pattern(c) for c in asked], CURVE_SPARSITIES)
 
     def progress(phase: str, done: int, total: int) -> None:
         status.progress(done / total, text=f"{announced} {phase}: {done:,} of {total:,}")
@@ -62,19 +70,29 @@ def page() -> None:
         headline(problem, config, outcome, pruned, results)
         if (baseline := quietly_pinned()) is not None:
             beside(baseline, config, space.resolve(config).key, outcome.mask.sparsity, pruned)
+        held = None
+        if other is not None:
+            held = pinning.computed(
+                space, config, other, lambda a: space.curve(without_pattern(a), CURVE_SPARSITIES, progress), progress
+            )
+        if held is not None:
+            pinning.side_by_side(space, config, outcome, pruned, held)
         empty = layers[layers["kept"] == 0]["layer"]
         if len(empty):
             st.warning(f"Nothing is left of {', '.join(empty)}: no signal passes there.", icon=":material/warning:")
 
+    layer = layer_choice(problem.parameters)
     grid = st.grid(2, min_column_width=440)
     curves_cell = grid.cell()  # filled after what is quicker
     with grid.cell():
-        show(charts.layer_sparsity(layers, outcome.mask.sparsity), layer_sentence(layers, config), "layers")
+        figure = charts.layer_sparsity(layers, outcome.mask.sparsity, chosen=layer)
+        selectable(figure, layer_sentence(layers, config), "layers", choose_clicked, data=layers, args=("layers",))
     with grid.cell():
         bins = tables.saliency_table(problem.parameters, outcome.saliency, outcome.mask.keep)
         thresholds = tables.thresholds_by_layer(problem.parameters, outcome.mask)
-        figure = charts.saliency_histograms(bins, thresholds, get_method(config.method).unit)
-        show(figure, saliency_sentence(problem, config, outcome), "saliency")
+        own = bins if layer is None else bins[bins["layer"] == layer]
+        figure = charts.saliency_histograms(own, thresholds, get_method(config.method).unit)
+        show(figure, saliency_sentence(problem, config, outcome), "saliency", own)
     with curves_cell:
         drawn = [name for name in view.compared if name == config.method or name in results]
         # A pattern has one sparsity: the curves are those without it, and the run in focus a point beside them.
@@ -84,11 +102,13 @@ def page() -> None:
         figure = charts.accuracy_curve(table, problem.dense.accuracy, current)
         if baseline is not None and baseline.alike(config):
             charts.add_baseline(figure, baseline.points)
-        show(figure, curve_sentence(table, problem), "accuracy")
+        if held is not None:
+            pinning.drawn_into(figure, held)
+        show(figure, curve_sentence(table, problem), "accuracy", table)
     with grid.cell():
         change = space.loss_change(config)
         changes = tables.loss_table(change)
-        show(charts.loss_change(changes), loss_sentence(change), "loss")
+        show(charts.loss_change(changes), loss_sentence(change), "loss", changes)
     if get_method(config.method).removes_channels:
         with top:
             st.markdown(smaller_sentence(space.report(config)))
@@ -99,7 +119,16 @@ def page() -> None:
         examples(problem, flips)
     with grid.cell():
         classes = tables.class_table(problem.dense, pruned, problem.dataset.classes)
-        show(charts.class_accuracy(classes), class_sentence(classes), "classes")
+        show(charts.class_accuracy(classes), class_sentence(classes), "classes", classes)
+    single = st.expander(
+        "Single weights: which, where, and what becomes of them",
+        icon=":material/grain:",
+        on_change="rerun",
+        **bound("single"),
+    )
+    if single.open:
+        with single:
+            weights_view(space, view, problem, outcome, layer, rival_of(space, view, list(results)))
     status.caption(f"Up to date: this view took {time.perf_counter() - started:.2f} s of computing and drawing.")
     data = {"accuracy": table, "layers": layers, "saliency": bins, "loss": changes, "classes": classes, "flips": flips}
     record(config, data)

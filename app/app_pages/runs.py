@@ -54,7 +54,7 @@ def empty() -> None:
     """What a run is, and how one comes here."""
     st.info(
         "No runs yet. A run is one result with the settings that gave it: on Explore, choose a setting and press **Keep this "
-        "run**; on Methods, keep every line of the comparison. Sweeps put theirs here by themselves.",
+        "run**; on Compare, keep every line; on Sensitivity, a whole plane. Runs of Gradual and sweeps come by themselves.",
         icon=":material/history:",
     )
     st.page_link(EXPLORE_PAGE, label="Go to Explore", icon=":material/explore:", query_params=linked())

@@ -5,31 +5,35 @@ import streamlit as st
 
 from app import charts
 from app.asking import agree, agreed, go_button, say
+from app.binding import bound
 from app.explain import write_notes
 from app.explain_plane import (
+    between_sentence,
     fixed_sentence,
     held_out_sentence,
     line_sentence,
     plane_sentence,
+    scale_sentence,
+    seeds_sentence,
     slice_sentence,
 )
 from app.filling import filled
 from app.keeping import keep_plane_button
 from app.opening import opened
+from app.plane_choices import PLANE_DAMPINGS, axis_values, measure_levels, own_cell
 from app.showing import Place, show
 from app.state import DAMPINGS
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
 from woodfisher_core.experiments.plane import Plane, computed, damping_line
+from woodfisher_core.experiments.rankings import chance_overlap
+from woodfisher_core.experiments.spread import over_seeds
 from woodfisher_core.methods import get_method
-from woodfisher_core.options import BLOCK_LAYER, BLOCK_NETWORK, Axis, DampingScale
+from woodfisher_core.options import Axis, DampingScale, Update
 
-SAMPLES = (20, 50, 100, 200, 500, 1000)
-BLOCKS = (1, 10, 100, 1000)
-MINI_BATCHES = (1, 2, 5, 10, 20, 50)
-# Whole decades of the control's dampings, without the lowest.
-PLANE_DAMPINGS = {scale: tuple(float(d) for d in given[2::2]) for scale, given in DAMPINGS.items()}
+SEEDS = (1, 3, 5, 10)
+MOST_SEED = 2**32 - 1
 
 
 def page() -> None:
@@ -81,48 +85,48 @@ def plane(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> bool:
             default=Axis.SAMPLES.value,
             required=True,
             help="\n\n".join(f"**{a.value}**: {a.help}" for a in Axis),
-            key="vary",
-            bind="query-params",
+            **bound("vary"),
         )
     )
-    chosen = st.segmented_control(
-        "What to draw over the plane",
-        list(charts.MEASURES),
-        default="accuracy",
-        required=True,
-        help="Overlap and rank correlation are with your setting on the left, outlined where it lies on the plane.",
-        key="measure",
-        bind="query-params",
-    )
+    seeds = seeds_control(config)
+    chosen, colours, along = look_controls(len(seeds))
+    if axis is Axis.UPDATE_SCALE and config.update is not Update.INDEPENDENT:
+        st.info(scale_sentence(config), icon=":material/info:")
+        return True
     values, dampings = axis_values(space, config, axis), PLANE_DAMPINGS[config.damping_scale]
     drawn, measure = charts.AXES[axis], charts.MEASURES[chosen]
     levels = measure_levels(space, config, magnitude).get(chosen)
+    chance = chance_overlap(config.sparsity)
     words = [fixed_sentence(axis, values, config, space)]
     if "loss" in chosen:
-        words.append(held_out_sentence(axis, values, config, space))
+        words.append(held_out_sentence(axis, values, config, space, len(seeds)))
+    if "overlap" in chosen:
+        words.append(f"Two masks drawn at random would share {chance:.2f}.")
     if chosen == "predicted loss":
         words.append("The colours are those of the measured loss, so that what the model misses is seen.")
     st.caption(" ".join(words))
     relative = config.damping_scale is DampingScale.RELATIVE
-    at_damping = next((d for d in dampings if abs(config.damping / d - 1) < 1e-6), None)
-    own = getattr(config, axis.field)
-    reference = (own, at_damping) if own in values and at_damping is not None else None
-    wanted = Plane(config, axis, values, dampings)
-    controls_row = st.container()
+    reference = own_cell(config, axis, values, dampings)
+    wanted = Plane(config, axis, values, dampings, seeds)
+    controls_row, seeds_place = st.container(), st.empty()
     grid = st.grid(2, min_column_width=440)
     with grid.cell():
         map_place = Place()
     with grid.cell():
         slices_place = Place()
 
-    def draw(table: pd.DataFrame, key: str) -> None:
-        figure = charts.heat_map(table, drawn, measure, levels, reference, relative)
-        map_place.show(
-            figure, plane_sentence(table, drawn, config, magnitude.accuracy, reference is not None), f"plane-{key}"
-        )
-        level = levels if chosen == "accuracy" else None
-        figure = charts.slices(table, drawn, measure, level, relative)
-        slices_place.show(figure, slice_sentence(table, drawn, measure), f"slices-{key}")
+    def draw(runs: pd.DataFrame, key: str) -> None:
+        cells = over_seeds(runs, drawn.column)
+        if len(seeds) > 1:
+            noise = seeds_sentence(cells, drawn, config, magnitude.num_samples)
+            seeds_place.markdown(f"{noise}\n\n{between_sentence(cells, drawn, config, chance)}")
+        figure = charts.heat_map(cells, drawn, measure, levels, reference, relative, colours)
+        sentence = plane_sentence(cells, drawn, config, magnitude.accuracy, reference is not None, len(seeds))
+        map_place.show(figure, sentence, f"plane-{key}", data=cells)
+        level, dots = levels if chosen == "accuracy" else None, runs if len(seeds) > 1 else None
+        figure = charts.slices(cells, drawn, measure, level, relative, dots, along)
+        sentence = slice_sentence(cells, drawn, measure, along, dots is not None and not measure.paired)
+        slices_place.show(figure, sentence, f"slices-{key}", data=runs)
 
     with controls_row:
         table = filled(space, wanted, draw)
@@ -135,25 +139,60 @@ def plane(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> bool:
     return len(done) == len(table)
 
 
-def axis_values(space: Workspace, config: PruneConfig, axis: Axis) -> tuple[int | str, ...]:
-    """The values drawn on ``axis``, as far as the network and its data allow them."""
-    problem = space.problem(config)
-    total = config.images or len(problem.dataset.train)
-    if axis is Axis.SAMPLES:
-        return tuple(count for count in SAMPLES if count * config.mini_batch <= total)
-    if axis is Axis.BLOCK:
-        sizes = tuple(size for size in BLOCKS if size < problem.parameters.num_prunable)
-        return (*sizes, BLOCK_LAYER, BLOCK_NETWORK)
-    return tuple(size for size in MINI_BATCHES if config.num_samples * size <= total)
+def seeds_control(config: PruneConfig) -> tuple[int, ...]:
+    """The seeds drawn: the one on the left and those after it."""
+    count = st.segmented_control(
+        "Seeds",
+        SEEDS,
+        default=1,
+        required=True,
+        help=f"Another seed draws other images for the Fisher. From your seed, {config.seed}, on, so many are run in every cell; "
+        r"it shows their mean and their standard deviation, $\sqrt{\tfrac1{n-1}\sum_i(a_i-\bar a)^2}$. So many times the work.",
+        **bound("draws"),
+    )
+    return tuple((config.seed + place) % (MOST_SEED + 1) for place in range(count))
 
 
-def measure_levels(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> dict[str, charts.Levels]:
-    """What magnitude and the dense network reach in each measure that they have."""
-    levels = {"accuracy": charts.Levels(magnitude.accuracy, space.problem(config).dense.accuracy)}
-    loss = space.held_out_change(config.replace(method="magnitude", update=None, update_scale=1.0))[1]
-    if loss is not None:
-        levels |= dict.fromkeys(("predicted loss", "measured loss"), charts.Levels(loss, 0.0))
-    return levels
+def look_controls(seeds: int) -> tuple[str, str, str]:
+    """(the measure drawn, what its colours show, what the slices run along)."""
+    measures = [name for name, measure in charts.MEASURES.items() if seeds > 1 or not measure.paired]
+    fit("measure", measures, "accuracy")
+    chosen = st.segmented_control(
+        "What to draw over the plane",
+        measures,
+        default="accuracy",
+        required=True,
+        help="Overlap and rank correlation are with your setting on the left at the same seed, outlined where it lies on the "
+        r"plane; overlap is $J=\frac{|K_a\cap K_b|}{|K_a\cup K_b|}$ of the kept sets. Of several seeds also between each two of "
+        "them at the same setting.",
+        **bound("measure"),
+    )
+    with st.container(horizontal=True):
+        colours = charts.COLOURS[0]
+        if seeds > 1 and not charts.MEASURES[chosen].paired:
+            colours = st.segmented_control(
+                "The colours show",
+                charts.COLOURS,
+                default=charts.COLOURS[0],
+                required=True,
+                help="The mean over the seeds, or how far they lie apart (standard deviation).",
+                **bound("colours"),
+            )
+        along = st.segmented_control(
+            "The lines run along",
+            charts.ALONG,
+            default=charts.ALONG[0],
+            required=True,
+            help="What lies on the horizontal axis of the second chart; the other of the two has a line for each value.",
+            **bound("along"),
+        )
+    return chosen, colours, along
+
+
+def fit(key: str, options: list[str], fallback: str) -> None:
+    """Where the control holds a value that one seed does not allow, takes ``fallback``."""
+    if st.session_state.get(key, fallback) not in options:
+        st.session_state[key] = fallback
 
 
 try:

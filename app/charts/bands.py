@@ -21,6 +21,7 @@ def add_banded_line(
         x=pd.concat([x, x[::-1]]),
         y=pd.concat([(mean + margin).clip(upper=100), (mean - margin).clip(lower=0)[::-1]]),
         fill="toself",
+        mode="lines",  # with few points plotly would mark each of them too
         fillcolor=translucent(style.color, 0.15),
         line={"width": 0},
         hoverinfo="skip",

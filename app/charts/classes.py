@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from app.charts.style import BLUE, GREY, finish
 
@@ -43,36 +42,37 @@ def class_accuracy(table: pd.DataFrame, title: str = "Which classes pay for it?"
 def flipped_examples(
     images: Sequence[np.ndarray], captions: Sequence[str], title: str = "Which images changed their answer?"
 ) -> go.Figure:
-    """A grid of test images, each with its caption.
+    """A grid of test images, each under its caption: one picture, for axes of their own take a tenth of a second to make.
 
     Args:
-        images: Grey images (H, W), any range, or colour ones (H, W, 3) of whole numbers from 0 to 255.
-        captions: One a image, such as ``3: 3 → 8``.
+        images: Of one size: grey ones (H, W), any range, or colour ones (H, W, 3) of whole numbers from 0 to 255.
+        captions: One an image, such as ``3: 3 → 8``.
         title: The question the chart answers.
     """
     columns = min(6, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
-    figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=list(captions), vertical_spacing=0.24 / rows, horizontal_spacing=0.02
-    )
-    for index, image in enumerate(images):
-        row, column = index // columns + 1, index % columns + 1
-        if np.ndim(image) == 3:
-            figure.add_image(z=np.asarray(image), hoverinfo="skip", row=row, col=column)
-            continue
-        figure.add_heatmap(
-            z=np.asarray(image, dtype=float),
-            colorscale="Greys",
-            showscale=False,
-            hoverinfo="skip",
-            row=row,
-            col=column,
-        )
-    figure.update_annotations(font_size=12)
+    height, width = np.shape(images[0])[:2] if len(images) else (1, 1)
+    above, between = max(1, round(0.24 * height)), max(1, round(0.12 * width))
+    # Transparent where there is no image.
+    picture = np.zeros((rows * (height + above), columns * (width + between), 4), dtype=np.uint8)
+    written = []
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        top, left = index // columns * (height + above) + above, index % columns * (width + between)
+        tile = picture[top : top + height, left : left + width]
+        tile[:, :, :3], tile[:, :, 3] = _coloured(np.asarray(image)), 255
+        # The first row of an image is its uppermost; pixels are centred on whole numbers.
+        place = {"x": left + width / 2 - 0.5, "y": top - 0.5, "yanchor": "bottom", "showarrow": False}
+        written.append({**place, "text": caption, "font": {"size": 12}})
+    figure = go.Figure(go.Image(z=picture, colormodel="rgba", hoverinfo="skip"), {"annotations": written})
     figure.update_xaxes(visible=False, constrain="domain")
-    # The first row of an image is its uppermost.
-    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", scaleratio=1, constrain="domain")
-    figure = finish(figure, title, 90 + 150 * rows)
-    for axis in range(2, len(images) + 1):  # each image square on its own axes
-        figure.layout[f"yaxis{axis}"].scaleanchor = f"x{axis}"
-    return figure
+    figure.update_yaxes(visible=False, constrain="domain")
+    return finish(figure, title, 90 + 150 * rows)
+
+
+def _coloured(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3), as it is or from grey, the larger the darker."""
+    if image.ndim == 3:
+        return image
+    low, high = float(image.min()), float(image.max())
+    grey = np.round(255.0 * (high - image.astype(float)) / (high - low)) if high > low else np.full(image.shape, 255.0)
+    return np.repeat(grey[:, :, None], 3, axis=2)

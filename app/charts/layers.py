@@ -3,24 +3,28 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts.style import GREY, KEPT, finish
+from app.charts.style import GREY, KEPT, finish, translucent
 
 
-def layer_sparsity(table: pd.DataFrame, overall: float, title: str = "How much does each layer give?") -> go.Figure:
+def layer_sparsity(
+    table: pd.DataFrame, overall: float, title: str = "How much does each layer give?", chosen: str | None = None
+) -> go.Figure:
     """Bars of each layer's sparsity, labelled kept / total.
 
     Args:
         table: Columns ``layer``, ``kept``, ``total``, ``sparsity`` (fraction).
         overall: The network's sparsity (fraction), drawn as a line.
         title: The question the chart answers.
+        chosen: A layer to point at; the others step back.
     """
-    table = table.iloc[::-1]  # first layer on top
+    table, faded = table.iloc[::-1], translucent(KEPT, 0.4)  # first layer on top
     figure = go.Figure(
         go.Bar(
             x=table["sparsity"],
             y=table["layer"],
             orientation="h",
-            marker={"color": KEPT},
+            # No opacity a bar: with it plotly tells nobody that a bar was clicked.
+            marker={"color": [KEPT if chosen in (None, name) else faded for name in table["layer"]]},
             text=[f" {kept:,} of {total:,} kept" for kept, total in zip(table["kept"], table["total"], strict=True)],
             textposition="auto",
             insidetextanchor="start",
@@ -41,4 +45,7 @@ def layer_sparsity(table: pd.DataFrame, overall: float, title: str = "How much d
         annotation_yshift=16,
     )
     figure.update_xaxes(title="share of the layer removed", range=[0, 1.02], tickformat=".0%", dtick=0.25)
+    if chosen is not None:
+        names = list(table["layer"])
+        figure.update_yaxes(tickvals=names, ticktext=[f"<b>▸ {n}</b>" if n == chosen else n for n in names])
     return finish(figure, title, 150 + 48 * len(table))

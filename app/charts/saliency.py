@@ -65,4 +65,4 @@ def saliency_histograms(
     figure.add_scatter(
         x=[None], y=[None], mode="lines", line={"color": VERMILION, "width": 2}, name="threshold", row=1, col=1
     )
-    return finish(figure, title, 150 + 95 * len(layers))
+    return finish(figure, title, 150 + 95 * max(2, len(layers)))

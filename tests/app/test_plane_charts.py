@@ -25,6 +25,8 @@ def plane() -> pd.DataFrame:
             "predicted": 0.1 * n,
             "measured": 0.2 * n,
             "gain": 1.0,
+            "overlap_between": 0.75,
+            "rank_between": 0.5,
             "verdict": "worse" if (n, d) == (10, 1e-3) else "better",
         }
         for n in (10, 20)
@@ -82,6 +84,7 @@ def test_cells_worse_than_magnitude_are_marked(plane):
         ("predicted loss", Levels(0.001, 0.0), (-0.009, 0.011), 0.0),
         ("overlap", None, (0.0, 1.0), None),
         ("rank correlation", None, (0.0, 1.0), None),
+        ("overlap between seeds", None, (0.0, 1.0), None),
     ],
 )
 def test_colours_depend_on_no_cell(plane, name, levels, range_, blue_end):
@@ -144,6 +147,8 @@ def test_slices_of_a_partial_plane(plane):
         ("samples", [20, 1000], ["20", "1,000"], "N = 1,000"),
         ("block", ["1", "1000", "layer"], ["1", "1,000", "layer"], "B = 1,000"),
         ("mini-batch", [1, 10], ["1", "10"], "m = 10"),
+        ("update scale", [0.0, 0.25, 1.0], ["0", "0.25", "1"], "s = 0.25"),
+        ("images", [10, 1000], ["10", "1,000"], "k = 1,000"),
     ],
 )
 def test_every_axis_is_written_with_its_letter_and_unit(plane, name, values, columns, line):

@@ -9,12 +9,13 @@ from streamlit.testing.v1 import AppTest
 from app.linking import link_of, lost_sentence
 from app.shared import store, workspace
 from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.experiments.comparison import layer_wise_or_global
 from woodfisher_core.experiments.remember import failed_record, record_of
 from woodfisher_core.methods import METHODS
 from woodfisher_core.store import Store
 from woodfisher_core.store.exchange import export_runs
 
-RUNS, EXPLORE, METHODS_PAGE = "app_pages/runs.py", "app_pages/explore.py", "app_pages/methods.py"
+RUNS, EXPLORE, COMPARE = "app_pages/runs.py", "app_pages/explore.py", "app_pages/compare.py"
 SMALL = {"model": "digits-mlp", "samples": "100"}
 # The sparsities of Explore's curve.
 CURVE = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -288,19 +289,21 @@ def test_the_baseline_in_focus(opened):
     assert "This is the baseline" in texts(again)
 
 
-def test_methods_keeps_its_lines(opened):
+def test_compare_keeps_its_lines(opened):
     """A run a line, each with the curve that is drawn."""
-    page = fine(opened(METHODS_PAGE, damping="1e0", view="layer-wise or global", **SMALL))
-    assert "Keep 3 lines as runs" in labels(page)
+    page = fine(opened(COMPARE, damping="1e0", view="layer-wise or global", **SMALL))
+    assert "Keep 4 lines as runs" in labels(page)
     click(page, "keep")
     kept = store().runs()
-    assert sorted(kept["method"]) == ["l-obs", "woodfisher", "woodfisher"]
-    assert set(kept["origin"]) == {"methods"}
-    assert "3 of 3 lines are kept." in texts(page)
-    drawn = table(page).set_index(["label", "sparsity"])["mean"]
+    assert sorted(kept["method"]) == ["l-obs", "magnitude", "woodfisher", "woodfisher"]
+    assert set(kept["origin"]) == {"compare"}
+    assert "4 of 4 lines are kept." in texts(page)
+    config = PruneConfig(model="digits-mlp", num_samples=100, damping=1.0, solver="spectral")
+    line = layer_wise_or_global(config)[0].config
     metrics = store().metrics([int(kept.loc[kept["method"] == "l-obs", "id"].iloc[0])])
     curve = metrics[(metrics["name"] == "accuracy") & (metrics["step"] > 0)]["value"]
-    assert curve.tolist() == drawn["L-OBS, layer-wise"].tolist()
+    drawn = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+    assert curve.tolist() == [point.accuracy for point in Workspace().curve(line, drawn)]
 
 
 BASE = {"model": "digits-cnn", "num_samples": 100, "sparsity": 0.7, "damping": 1.0, "solver": "spectral"}

@@ -63,3 +63,25 @@ def test_stopping_a_fill_keeps_what_is_done(page: Page, app_url: str):
     expect(chart.locator(".heatmap-label")).to_have_count(48)
     expect(stop.or_(go_on)).to_have_count(0)
     expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_seeds_show_their_spread_and_are_in_the_link(page: Page, app_url: str):
+    """Three seeds at a click: each cell has its mean and spread; the link shows the same to someone else."""
+    page.goto(f"{app_url}/sensitivity?samples=50&vary=update+scale")
+    chart = page.get_by_test_id("stPlotlyChart").filter(has_text="Where does WoodFisher keep its accuracy?")
+    expect(chart.locator(".heatmap-label")).to_have_count(48, timeout=PATIENCE)
+    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.locator(".st-key-draws").get_by_text("3", exact=True).click()
+    expect(page.get_by_text("Noise of the draw", exact=False)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(chart.locator(".heatmap-label").first).to_contain_text("±")
+    assert "draws=3" in page.url
+    seen = chart.locator(".heatmap-label").all_text_contents()
+    assert len(seen) == 48
+    other = page.context.browser.new_page()
+    other.goto(page.url)
+    expect(other.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
+    again = other.get_by_test_id("stPlotlyChart").filter(has_text="Where does WoodFisher keep its accuracy?")
+    expect(again.locator(".heatmap-label")).to_have_count(48)
+    assert again.locator(".heatmap-label").all_text_contents() == seen
+    other.close()

@@ -12,10 +12,9 @@ from woodfisher_core.experiments.plane import (
     damping_line,
     kept_plane,
     missing_points,
-    overlap,
     plane,
-    ranks,
 )
+from woodfisher_core.experiments.rankings import overlap, ranks
 from woodfisher_core.options import Axis
 
 SETTING = PruneConfig(model="digits-mlp", num_samples=50, damping=1e-3, sparsity=0.8, solver="spectral", held_out=100)

@@ -6,7 +6,7 @@ import pytest
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments.plane import Plane, keep_row, kept_plane, missing_points, plane
+from woodfisher_core.experiments.plane import Plane, keep_rows, kept_plane, missing_points, plane
 from woodfisher_core.jobs import Cancelled, StoreQueue, Task
 from woodfisher_core.jobs.plane import plane_request, row_of, run_plane_job
 from woodfisher_core.options import Axis
@@ -39,8 +39,7 @@ def test_the_parts_are_the_plane(queue, values):
     run_plane_job(task)
     parts = queue.parts(task.job.number)
     assert [part.position for part in parts] == [0, 1, 2, 3]
-    for part in parts:
-        keep_row(page, wanted, part.position, row_of(part))
+    keep_rows(page, wanted, {part.position: row_of(part) for part in parts})
     assert missing_points(page, wanted) == []
     assert kept_plane(page, wanted).equals(plane(space, wanted))
     assert kept_plane(page, wanted)["measured"].isna().any() == (ALL_IMAGES in values)
@@ -89,8 +88,8 @@ def test_equal_planes_are_one_request():
         ({"dampings": [10.0**-n for n in range(6000)]}, "got 2 × 6000"),
         ({"dampings": [0.0]}, "damping: expected a positive number"),
         ({"values": [0]}, "num samples"),
-        ({"surplus": 1}, "expected the fields axis, config, dampings, values, got"),
-        ({"axis": "colour"}, "axis: expected one of samples, block, mini-batch, got 'colour'"),
+        ({"surplus": 1}, "expected the fields axis, config, dampings, seeds, values, got"),
+        ({"axis": "colour"}, "axis: expected one of samples, block, mini-batch, update scale, images, got 'colour'"),
         ({"config": {"model": "no such"}}, "no such"),
     ],
     ids=["empty", "many", "damping", "value", "surplus", "axis", "config"],

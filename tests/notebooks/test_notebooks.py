@@ -30,6 +30,7 @@ def test_notebook_is_committed_clean(path):
 def test_notebook_runs_and_draws(path, monkeypatch, tmp_path):
     monkeypatch.delenv("WOODFISHER_DATA", raising=False)  # a reader has no data folder …
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # … and has downloaded nothing
+    monkeypatch.setenv("WOODFISHER_FAST", "1")  # fewer points; the same calls
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(FOLDER)}}
     executed = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place).execute()

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 
+from torch import nn
 from tqdm import tqdm
 
 from woodfisher_core import memory
@@ -17,11 +18,12 @@ from woodfisher_core.commands.flags import (
     method_options,
     network_options,
 )
+from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, RunReport, Workspace
 from woodfisher_core.experiments.materials import Progress
 from woodfisher_core.experiments.remember import failed_record, is_expected, record_of
 from woodfisher_core.experiments.report import smaller_network, to_json
-from woodfisher_core.export import save_pruned
+from woodfisher_core.export import HOW_TO_INSTALL, onnx_bytes, onnx_missing, save_pruned
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import DampingScale
 from woodfisher_core.planning import Storage, parse_storage
@@ -54,12 +56,15 @@ def add_prune(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write pruned.safetensors (weights and masks) and run.json there; smaller.safetensors too where channels went",
     )
+    run.add_argument("--onnx", action="store_true", help="with --output, pruned.onnx too (needs the extra export)")
     add_keep(run)
     run.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
     parser.set_defaults(run=_prune)
 
 
 def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
+    if options.onnx:
+        _check_onnx(options.output)  # before the work
     indices = None if options.sample_indices is None else tuple(read_indices(options.sample_indices).tolist())
     config = PruneConfig(
         sample_indices=indices,
@@ -95,9 +100,24 @@ def _prune(options: argparse.Namespace, memory_at_start: int) -> int:
             result,
             report.outcome.tensors,
             None if smaller is None else smaller.state_dict(),
+            _onnx(report, smaller) if options.onnx else None,
         )
     print(json.dumps(result) if options.json else _readable(result))
     return 0
+
+
+def _check_onnx(output: str | None) -> None:
+    if output is None:
+        raise InputError("ONNX: expected a folder to write pruned.onnx into, got none. Give --output DIR.")
+    if missing := onnx_missing():
+        raise InputError(f"ONNX: {' and '.join(missing)} not installed. In the project's folder: {HOW_TO_INSTALL}")
+
+
+def _onnx(report: RunReport, smaller: nn.Module | None) -> bytes:
+    """The smaller network where channels went, the one with zeros otherwise."""
+    problem, outcome = report.problem, report.outcome
+    network = smaller or problem.parameters.placed_in(problem.model, outcome.weights, outcome.tensors)
+    return onnx_bytes(network, problem.test.inputs)
 
 
 def _reported(workspace: Workspace, config: PruneConfig, store: Store | None, progress: Progress) -> RunReport:

@@ -2,6 +2,8 @@
 
 from woodfisher_core.data import cifar10, digits, mnist
 from woodfisher_core.data.base import DataSet, DataSetSpec, Samples, Split, cache_folder, find_root
+from woodfisher_core.data.brought import is_own
+from woodfisher_core.data.own import own_spec
 from woodfisher_core.errors import InputError
 
 DATASETS: dict[str, DataSetSpec] = {
@@ -10,7 +12,9 @@ DATASETS: dict[str, DataSetSpec] = {
 
 
 def get_dataset(name: str) -> DataSetSpec:
-    """The registered data set ``name``."""
+    """The registered data set ``name``, or one that a user brought (``own-…``)."""
+    if is_own(name):
+        return own_spec(name)
     if name not in DATASETS:
         raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, got {name!r}.")
     return DATASETS[name]

@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
+from woodfisher_core.experiments.turns import Turns
+
 Value = TypeVar("Value")
 
 
@@ -15,13 +17,13 @@ class ByteCache:
     Finding a kept value never waits for a computation.
     """
 
-    def __init__(self, max_bytes: int):
+    def __init__(self, max_bytes: int, computing: Turns | None = None):
         self.max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
         self._entries_lock = threading.Lock()
-        # Re-entrant: making one value may ask for others. One at a time: two at once would only fight for two cores
-        # and double the peak memory.
-        self.computing = threading.RLock()
+        # Making one value may ask for others, also of another cache with the same turns. One at a time: two at once would
+        # only fight for two cores and double the peak memory.
+        self.computing = computing or Turns()
 
     @property
     def nbytes(self) -> int:

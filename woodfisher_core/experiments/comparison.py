@@ -168,6 +168,13 @@ def _score(space: Workspace, config: PruneConfig, sparsities: Sequence[float]) -
         return -np.inf
 
 
+def with_images(config: PruneConfig, images: int) -> PruneConfig:
+    """``config`` where only so many training images exist: all of them are its samples, and BatchNorm's where it asks for any."""
+    few = {"num_samples": images, "mini_batch": 1, "images": images}
+    settle = images if config.batchnorm_images else 0
+    return config.replace(batchnorm_images=settle, repair_batchnorm=min(config.repair_batchnorm, images), **few)
+
+
 def limited_data(
     space: Workspace,
     series: Sequence[Series],
@@ -184,11 +191,7 @@ def limited_data(
     rows = []
     for one in series:
         for images in counts:
-            settle = images if one.config.batchnorm_images else 0
-            repair = min(one.config.repair_batchnorm, images)
-            few = {"num_samples": images, "mini_batch": 1, "images": images, "repair_batchnorm": repair}
-            config = one.config.replace(batchnorm_images=settle, **few)
-            found = curves(space, [Series(one.label, config)], [sparsity], seeds)
+            found = curves(space, [Series(one.label, with_images(one.config, images))], [sparsity], seeds)
             if say:
                 say(f"{one.label}, {images:,} images")
             rows += [{**row, "images": images} for row in found.to_dict("records")]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from woodfisher_core.checks import whole_number
 from woodfisher_core.errors import InputError
 from woodfisher_core.models import get_model
+from woodfisher_core.models.base import SHIPPED
 from woodfisher_core.parameters import patterns
 from woodfisher_core.prune_options import PruneOptions
 
 # Raised only when the numbers a config gives change.
 ENGINE_VERSION = 2
-SHIPPED = "shipped"
 # Where things lie on this machine; they do not change a result (the weights' hash and the indices do).
 _PLACES = frozenset({"data_dir", "weights"})
 
@@ -23,8 +23,9 @@ _PLACES = frozenset({"data_dir", "weights"})
 class PruneConfig(PruneOptions):
     """A one-shot pruning run.
 
-    ``weights`` is a path or ``"shipped"``; ``weights_hash`` and ``data_hash`` are the sha256 of the tensors and of the images
-    it ran on (filled in by the run; where they are given, other weights or data are refused);
+    ``weights`` is a path, ``"shipped"`` or the name of some that a user brought (``own-…``, as ``dataset`` may be);
+    ``weights_hash`` and ``data_hash`` are the sha256 of the tensors and of the images it ran on (filled in by the run; where
+    they are given, other weights or data are refused);
     ``repair_batchnorm`` gives the network BatchNorm statistics of so many training images before anything else;
     ``sample_indices`` are training-set indices, or None for the first of the seed's order; ``held_out`` is the number of
     other training samples on which the loss change is predicted and measured; ``test_images`` evaluates on so many test images

@@ -56,7 +56,7 @@ class Materials:
     ):
         self.cache = ByteCache(cache_bytes)
         # Small final numbers, apart: they must outlive the gigabytes they came from.
-        self.results = ByteCache(RESULT_BYTES)
+        self.results = ByteCache(RESULT_BYTES, self.cache.computing)
         self.memory_budget, self.storage, self.scratch = memory_budget, storage, scratch
         self._say = say
         # The streamed Fisher made last: one scratch file at most.

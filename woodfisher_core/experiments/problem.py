@@ -71,7 +71,7 @@ def load_problem(config: PruneConfig) -> Problem:
     data_spec = get_dataset(config.dataset)
     device = resolve_device(config.device)
     model = spec.build()
-    path = spec.shipped_weights() if config.weights == SHIPPED else config.weights
+    path = spec.weights_at(config.weights)
     state = load_state(path)
     load_into(model, state, str(path))
     dataset = data_spec.load(find_root(data_spec, config.data_dir))

@@ -168,7 +168,7 @@ class Workspace(Materials):
                 return None, None
             predicted = None
             if config.uses_gradients and config.stages == 1:
-                rows = self._held_out_rows(config, len(used), held_out)
+                rows = self.held_out_rows(config, len(used), held_out)
                 predicted = quadratic_terms(rows, self._step(config), self.blocks(config))
             return predicted, self._measured(config, held_out)
 
@@ -200,7 +200,7 @@ class Workspace(Materials):
         before = self.cache.get(key, lambda: problem.evaluate(None, samples).loss, lambda _: 100)
         return self._evaluated(config, self.outcome(config), samples).loss - before
 
-    def _held_out_rows(self, config: PruneConfig, used: int, indices: np.ndarray) -> Iterable[Tensor]:
+    def held_out_rows(self, config: PruneConfig, used: int, indices: np.ndarray) -> Iterable[Tensor]:
         """Single-sample gradient rows of the held-out samples."""
         problem = self.problem(config)
         samples: Samples = problem.train_samples(indices)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from woodfisher_core.experiments.plane import Plane, keep_row, plane_rows
+from woodfisher_core.experiments.plane import Plane, keep_rows, plane_rows
 from woodfisher_core.jobs.queue import JobRequest, Part
 from woodfisher_core.jobs.task import Task
 
@@ -15,7 +15,7 @@ def plane_request(wanted: Plane, origin: str = "") -> JobRequest:
     config = wanted.config
     title = (
         f"{len(wanted.values)} × {len(wanted.dampings)} settings of {config.method} on {config.model}: "
-        f"{wanted.axis} against damping"
+        f"{wanted.axis} against damping" + (f", {len(wanted.seeds)} seeds" if wanted.seeds else "")
     )
     return JobRequest(kind=KIND, request=wanted.to_dict(), title=title, origin=origin)
 
@@ -23,13 +23,12 @@ def plane_request(wanted: Plane, origin: str = "") -> JobRequest:
 def run_plane_job(task: Task) -> None:
     """Computes the plane of the task's request; each point is kept as a part when it is done."""
     wanted = Plane.from_dict(task.request)
-    for place, part in task.before.items():
-        keep_row(task.workspace, wanted, place, row_of(part))
-    task.expect(len(wanted.values) * len(wanted.dampings), len(task.before))
+    keep_rows(task.workspace, wanted, {place: row_of(part) for place, part in task.before.items()})
+    task.expect(wanted.total, len(task.before))
     for place, row in plane_rows(task.workspace, wanted, task.progress):
         if place not in task.before:
             task.keep(Part(place, _plain(row)))
-            task.say(f"{task.done:,} of {task.total:,} settings")
+            task.say(f"{task.done:,} of {task.total:,} {'runs' if wanted.seeds else 'settings'}")
 
 
 def row_of(part: Part) -> dict[str, object]:

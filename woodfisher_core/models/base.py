@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from woodfisher_core.data import brought
+from woodfisher_core.data.own import describe
 from woodfisher_core.errors import InputError
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+# In the place of a file: the weights of this package.
+SHIPPED = "shipped"
 OPTIMIZERS = ("adam", "sgd")
 PRECISIONS = ("float32", "bfloat16")
 
@@ -64,14 +70,40 @@ class ModelSpec:
         return self.datasets[0]
 
     def check_dataset(self, name: str) -> str:
-        """``name``, if this network reads that data set.
+        """``name``, if this network reads that data set; one that a user brought must have images and classes that fit.
 
         Raises:
             InputError: It does not.
         """
+        if brought.is_own(name):
+            if brought.is_here(brought.DATA, name):  # elsewhere it may be: a run kept there can still be read here
+                found = describe(name)
+                self.check_images(found.shape, len(found.classes))
+            return name
         if name not in self.datasets:
             raise InputError(f"dataset: {self.name} reads {' or '.join(self.datasets)}, got {name!r}.")
         return name
+
+    def outputs(self, shape: tuple[int, int, int]) -> int | None:
+        """Number of outputs for images (C, H, W) of this ``shape``; None where the network cannot read them."""
+        return _outputs(self, tuple(shape))
+
+    def check_images(self, shape: tuple[int, int, int], classes: int) -> None:
+        """Whether images (C, H, W) of this ``shape`` in so many ``classes`` fit.
+
+        Raises:
+            InputError: They do not.
+        """
+        given, outputs = "×".join(map(str, shape)), self.outputs(shape)
+        if outputs is None:
+            raise InputError(
+                f"dataset: {self.name} cannot read images of {given} (channels × height × width). Choose the network that these "
+                "images are for, or bring images of another size."
+            )
+        if classes > outputs:
+            raise InputError(
+                f"dataset: {self.name} tells {outputs} classes apart, the data has {classes}. Labels count from 0."
+            )
 
     @property
     def weights_file(self) -> Path:
@@ -95,3 +127,29 @@ class ModelSpec:
                 f"python -m woodfisher_core train --model {self.name} --output {WEIGHTS_FOLDER}"
             )
         return self.weights_file
+
+    def weights_at(self, weights: str) -> Path:
+        """The file that ``weights`` means: ``"shipped"`` those of this package, ``own-…`` brought ones, else a path.
+
+        Raises:
+            InputError: It names what is not here.
+        """
+        if weights == SHIPPED:
+            return self.shipped_weights()
+        if not brought.is_own(weights):
+            return Path(weights)
+        brought.stamp_of(brought.WEIGHTS, weights)
+        brought.used(brought.WEIGHTS, weights)
+        return brought.own_file(brought.WEIGHTS, weights)
+
+
+@lru_cache(maxsize=256)
+def _outputs(spec: ModelSpec, shape: tuple[int, int, int]) -> int | None:
+    """Tried on the meta device: shapes without numbers."""
+    with torch.device("meta"), torch.no_grad():
+        network = spec.build().eval()
+        try:
+            outputs = network(torch.zeros(1, *shape))
+        except RuntimeError:  # what torch says where shapes do not fit
+            return None
+    return outputs.shape[1]

@@ -1,0 +1,32 @@
+"""Kept runs in words. Without Streamlit, so that notebooks say the same."""
+
+import pandas as pd
+
+from app.words import listed, percent, share
+
+
+def curve_sentence(points: pd.DataFrame) -> str:
+    """What the runs' curves say; ``points`` as ``store.compare.curve_table`` gives them."""
+    own = points[points["own"]]
+    best = own.loc[own["accuracy"].idxmax()] if len(own) else points.loc[points["accuracy"].idxmax()]
+    words = (
+        f"Rings are the runs themselves; highest is {best['name']}, {percent(best['accuracy'])} at "
+        f"{share(best['sparsity'], 1)}."
+    )
+    bare = own.loc[~own["run"].isin(points.loc[~points["own"], "run"]), "name"]
+    if len(bare):
+        words += f" No curve was kept with {listed(list(bare))}."
+    return words
+
+
+def layers_sentence(layers: pd.DataFrame) -> str:
+    """What the runs' layers say; ``layers`` as ``store.compare.layers_table`` gives them."""
+    if layers["run"].nunique() == 1:
+        most = layers.loc[layers["sparsity"].idxmax()]
+        return f"{most['layer']} gives most, {share(most['sparsity'], 1)}."
+    spread = layers.groupby("layer", sort=False)["sparsity"].agg(lambda s: s.max() - s.min() if len(s) > 1 else None)
+    if spread.isna().all():
+        return "They are different networks: no layer is in two of them."
+    if not spread.max() > 0:
+        return "They take the same share of every layer."
+    return f"They differ most in {spread.idxmax()}, by {100 * spread.max():.1f} points."

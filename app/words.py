@@ -1,0 +1,25 @@
+"""How numbers and lists are written in sentences; without Streamlit, so that notebooks write the same ones."""
+
+from collections.abc import Sequence
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """``97.20 %`` from 97.2, its sign never on another line."""
+    return f"{value:.{digits}f}\u00a0%"
+
+
+def share(fraction: float, digits: int = 0) -> str:
+    """``80 %`` from 0.8."""
+    return percent(100.0 * fraction, digits)
+
+
+def duration(seconds: float) -> str:
+    """``0.9 ms``, ``44 ms``, ``2.2 s``, ``3 min``."""
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.{1 if seconds < 0.00995 else 0}f}\u00a0ms"
+    return f"{seconds:.{1 if seconds < 9.95 else 0}f}\u00a0s" if seconds < 119.5 else f"{seconds / 60:.0f}\u00a0min"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -1,0 +1,45 @@
+"""A plane's runs over several seeds, brought together: what they have in common, and how far they lie apart."""
+
+import numpy as np
+import pandas as pd
+
+# Differences beyond this many standard errors count as real (95 %, two-sided).
+CONFIDENT = 1.96
+# What a plane says about each of its runs …
+MEASURES = ("accuracy", "overlap", "rank_correlation", "predicted", "measured", "gain")
+# … and about each run beside those of earlier seeds at the same setting.
+BETWEEN = ("overlap_between", "rank_between")
+
+
+def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One row a setting (``column`` and ``damping``, in the order of the first seed) of a plane's ``runs``.
+
+    Every measure has its mean over the seeds computed so far under its own name, and ``<measure>_spread`` (standard deviation
+    over the seeds, n − 1), ``<measure>_low`` and ``<measure>_high`` beside it, NaN where fewer than two seeds are there.
+    ``overlap_between`` and ``rank_between`` are means over all pairs of seeds. ``seeds`` counts those computed, ``noise`` is the
+    test set's standard error of ``gain``, and ``verdict`` weighs the mean gain against both: the draws' share of its variance
+    shrinks with their number, the test set's does not, since all seeds are measured on the same images.
+    """
+    several = runs["seed"].nunique() > 1
+    groups = runs.groupby([column, "damping"], sort=False)
+    found = groups[list(MEASURES)].agg(["mean", "std", "min", "max", "count"])
+    cells = found.xs("mean", axis=1, level=1)[list(MEASURES)]
+    count = found["accuracy", "count"]
+    for name in MEASURES:
+        for end, statistic in (("spread", "std"), ("low", "min"), ("high", "max")):
+            cells[f"{name}_{end}"] = found[name, statistic].where(found[name, "count"] > 1)
+    # The i-th seed's mean is over its i − 1 predecessors: weighted so, each pair counts once.
+    before = groups.cumcount()
+    for name in BETWEEN:
+        weights = before.where(runs[name].notna(), 0)
+        sums = (runs[name].fillna(0.0) * weights).groupby([runs[column], runs["damping"]], sort=False).sum()
+        pairs = weights.groupby([runs[column], runs["damping"]], sort=False).sum()
+        cells[name] = sums / pairs.where(pairs > 0)
+    cells["noise"], cells["seeds"] = groups["noise"].mean(), count
+    cells["verdict"] = groups["verdict"].first()
+    if several:
+        error = np.sqrt(cells["gain_spread"].fillna(0.0) ** 2 / count.where(count > 0) + cells["noise"] ** 2)
+        verdict = pd.Series(np.where(cells["gain"] > 0, "better", "worse"), index=cells.index, dtype=object)
+        verdict[cells["gain"].abs() <= CONFIDENT * error] = "equal"
+        cells["verdict"] = verdict.where(count > 0, None)
+    return cells.reset_index()

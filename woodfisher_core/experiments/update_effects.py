@@ -1,0 +1,252 @@
+"""All chosen weights removed together: what the survivors' move is worth, and how the independent one differs from the joint."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from woodfisher_core.errors import NumericalError
+from woodfisher_core.evaluation import Evaluation, paired_standard_error
+from woodfisher_core.experiments.config import PruneConfig
+from woodfisher_core.experiments.exact_losses import exact_losses, mean_change
+from woodfisher_core.experiments.materials import Progress
+from woodfisher_core.experiments.workspace import Workspace
+from woodfisher_core.methods import Outcome
+from woodfisher_core.options import Update
+
+UPDATES = (Update.NONE, Update.INDEPENDENT, Update.JOINT)
+SCALED = "scaled"
+# Differences beyond this many standard errors count as real (95 %, two-sided).
+CONFIDENT = 1.96
+# What one row of numbers takes in the cache; generous.
+ROW_BYTES = 500
+
+
+def update_configs(config: PruneConfig) -> dict[str, PruneConfig]:
+    """``config`` with each update, by name; ``scaled`` is the independent one where the config's update is shortened."""
+    found = {update.value: config.replace(update=update, update_scale=1.0) for update in UPDATES}
+    if config.update is Update.INDEPENDENT and config.update_scale != 1.0:
+        found[SCALED] = config
+    return found
+
+
+def update_effects(
+    space: Workspace, config: PruneConfig, sparsities: Sequence[float], progress: Progress | None = None
+) -> pd.DataFrame:
+    """One row an update and sparsity, masks the same for all updates.
+
+    Columns: ``update``, ``sparsity`` removed, ``accuracy`` (percent, test), ``standard_error`` (points, of the test set),
+    ``gain`` over no update with its paired error ``gain_error`` (points), ``loss`` and ``loss_error`` (held-out images after
+    less before, nats; NaN without any), ``moved`` ‖δ_S‖/‖w_S‖. An update that breaks down numerically has no rows. ``config``
+    must not name a pattern.
+    """
+    base = space.resolve(config)
+    return space.results.get(
+        _key(base, sparsities),
+        lambda: _effects(space, base, sparsities, progress),
+        lambda table: ROW_BYTES * (1 + len(table)),
+    )
+
+
+def has_effects(space: Workspace, config: PruneConfig, sparsities: Sequence[float]) -> bool:
+    """Whether :func:`update_effects` is kept."""
+    return space.results.peek(_key(space.resolve(config), sparsities)) is not None
+
+
+def effects_now(space: Workspace, config: PruneConfig) -> pd.DataFrame:
+    """The same columns at the config's own sparsity or pattern, one row an update."""
+    config = space.resolve(config)
+    return space.results.get(
+        ("update effects", _plain(config)),
+        lambda: _effects_now(space, config),
+        lambda table: ROW_BYTES * (1 + len(table)),
+    )
+
+
+def _effects_now(space: Workspace, config: PruneConfig) -> pd.DataFrame:
+    effect = _measuring(space, config)
+    rows = []
+    for name, one in update_configs(config).items():
+        try:
+            rows.append(
+                effect(
+                    name, space.outcome(one), space.evaluation(one), space.evaluation(update_configs(config)["none"])
+                )
+            )
+        except NumericalError:
+            continue
+    return pd.DataFrame(rows)
+
+
+def _key(config: PruneConfig, sparsities: Sequence[float]) -> tuple:
+    return ("update effects", _plain(config).replace(sparsity=0.0), tuple(sparsities))
+
+
+def _plain(config: PruneConfig) -> PruneConfig:
+    """All updates are drawn whatever the config's own is, unless it is shortened."""
+    return config if SCALED in update_configs(config) else config.replace(update=Update.NONE, update_scale=1.0)
+
+
+def _effects(
+    space: Workspace, config: PruneConfig, sparsities: Sequence[float], progress: Progress | None
+) -> pd.DataFrame:
+    problem, effect, configs = space.problem(config), _measuring(space, config), update_configs(config)
+    reference: dict[float, Evaluation] = {}
+    rows = []
+    for number, (name, one) in enumerate(configs.items()):
+        try:
+            reached = space.reached(one, sparsities)
+            for place, outcome in enumerate(space.outcomes(one, reached, progress=progress)):
+                result = problem.evaluate(outcome.weights, problem.test, outcome.tensors)
+                rows.append(effect(name, outcome, result, reference.setdefault(reached[place], result)))
+                if progress:
+                    progress("updates", number * len(sparsities) + place + 1, len(configs) * len(sparsities))
+        except NumericalError:
+            continue
+    return pd.DataFrame(rows)
+
+
+def _measuring(space: Workspace, config: PruneConfig) -> Callable[..., dict[str, object]]:
+    """(update's name, its outcome, its result, that of no update) → one row of numbers."""
+    problem = space.problem(config)
+    _, held_out = space.samples(config)
+    losses = exact_losses(problem, problem.train_samples(held_out)) if len(held_out) else None
+    before = losses(problem.weights) if losses else None
+
+    def effect(name: str, outcome: Outcome, result: Evaluation, reference: Evaluation) -> dict[str, object]:
+        loss, error = mean_change(before, losses(outcome.weights, outcome.tensors)) if losses else (np.nan, np.nan)
+        return {
+            "update": name,
+            "sparsity": outcome.mask.sparsity,
+            "accuracy": result.accuracy,
+            "standard_error": result.standard_error,
+            "gain": result.accuracy - reference.accuracy,
+            "gain_error": paired_standard_error(result, reference),
+            "loss": loss,
+            "loss_error": error,
+            "moved": relative_norm(problem.weights, outcome.weights, outcome.mask.keep),
+        }
+
+    return effect
+
+
+def relative_norm(before: Tensor, after: Tensor, keep: Tensor) -> float:
+    """‖δ_S‖/‖w_S‖ over the survivors; 0 where none is left."""
+    step, own = (after - before)[keep].double().norm(), before[keep].double().norm()
+    return float(step / own) if float(own) > 0 else 0.0
+
+
+def survivor_moves(space: Workspace, config: PruneConfig) -> pd.DataFrame:
+    """One row a survivor of the config's mask: ``layer``, ``value`` w_i, its ``independent`` and its ``joint`` move δ_i."""
+    config = _plain(space.resolve(config))
+    return space.cache.get(
+        ("survivor moves", config),
+        lambda: _survivor_moves(space, config),
+        lambda t: int(t.memory_usage(deep=True).sum()),
+    )
+
+
+def _survivor_moves(space: Workspace, config: PruneConfig) -> pd.DataFrame:
+    problem, configs = space.problem(config), update_configs(config)
+    keep = space.outcome(configs["none"]).mask.keep
+    columns = {"value": problem.weights[keep].cpu().double()}
+    for name in ("independent", "joint"):
+        step = space.outcome(configs[name]).weights.double() - problem.weights.double()
+        columns[name] = step[keep].cpu()
+    layers = [np.repeat(layer.module, int(keep[layer.slice].sum())) for layer in problem.parameters.layers]
+    return pd.DataFrame({"layer": np.concatenate(layers), **columns})
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The independent moves against the joint ones: their ``correlation``, the ``ratio`` of their norms, and the shares of the
+    survivors that the independent update moves too far (``over``), too little (``under``) and the wrong way (``opposite``)."""
+
+    correlation: float
+    ratio: float
+    over: float
+    under: float
+    opposite: float
+    count: int
+
+
+def agreement(moves: pd.DataFrame) -> Agreement | None:
+    """None where fewer than two survivors move."""
+    moving = moves[(moves["independent"] != 0) | (moves["joint"] != 0)]
+    if len(moving) < 2 or not moving["joint"].any() or not moving["independent"].any():
+        return None
+    alone, joint = moving["independent"].to_numpy(), moving["joint"].to_numpy()
+    opposite = alone * joint < 0
+    over = ~opposite & (np.abs(alone) > np.abs(joint))
+    # The cosine: moves are measured from zero, not from their mean.
+    norms = float(np.linalg.norm(alone)), float(np.linalg.norm(joint))
+    return Agreement(
+        correlation=float(alone @ joint) / (norms[0] * norms[1]),
+        ratio=norms[0] / norms[1],
+        over=float(over.mean()),
+        under=float((~opposite & ~over).mean()),
+        opposite=float(opposite.mean()),
+        count=len(moving),
+    )
+
+
+def best_scale(space: Workspace, config: PruneConfig) -> float | None:
+    """The s at which the independent step u costs least by the model: s = uᵀFj / uᵀFu over the survivors, j the joint step.
+
+    (The minimiser of ½δᵀFδ over δ_S = s·u, since F_SP w_P = F_SS j.) None where nothing moves.
+    """
+    config = _plain(space.resolve(config))
+    # Wrapped: where nothing moves there is a None to keep.
+    return space.results.get(("best scale", config), lambda: (_best_scale(space, config),), lambda _: ROW_BYTES)[0]
+
+
+def _best_scale(space: Workspace, config: PruneConfig) -> float | None:
+    configs, context = update_configs(config), space.context(config)
+    keep, weights = space.outcome(configs["none"]).mask.keep, context.weights.double()
+    alone, joint = (
+        torch.where(keep, space.outcome(configs[name]).weights.double() - weights, 0.0)
+        for name in ("independent", "joint")
+    )
+    fisher = context.fisher()
+    across = squared = 0.0
+    for first, second in zip(fisher.projections(alone), fisher.projections(joint), strict=True):
+        across += float((first * second).sum()) / fisher.num_rows
+        squared += float(first.square().sum()) / fisher.num_rows
+    across += context.damping * float(alone @ joint)
+    squared += context.damping * float(alone @ alone)
+    return across / squared if squared > 0 else None
+
+
+def layer_moves(moves: pd.DataFrame) -> pd.DataFrame:
+    """One row a layer and update: how far survivors move for their size, |δ|/|w|: ``low``, ``median`` and ``high``
+    (10, 50, 90 %), ``moved`` ‖δ‖/‖w‖, ``survivors``. Survivors of exactly zero weight are left out of the quantiles."""
+    rows = []
+    for layer, part in moves.groupby("layer", sort=False):
+        there = part[part["value"] != 0]
+        for update in ("independent", "joint"):
+            relative = (there[update] / there["value"]).abs()
+            low, median, high = relative.quantile([0.1, 0.5, 0.9])
+            norm = float(np.linalg.norm(part["value"]))
+            rows.append(
+                {
+                    "layer": layer,
+                    "update": update,
+                    "low": low,
+                    "median": median,
+                    "high": high,
+                    "moved": float(np.linalg.norm(part[update])) / norm if norm > 0 else 0.0,
+                    "survivors": len(part),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def turning_point(effects: pd.DataFrame, update: str = "independent") -> float | None:
+    """The lowest sparsity at which ``update`` is less accurate than none beyond the noise of the test set; None if nowhere."""
+    part = effects[effects["update"] == update]
+    worse = part[part["gain"] < -CONFIDENT * part["gain_error"]]
+    worse = worse[worse["gain"] < 0]
+    return float(worse["sparsity"].min()) if len(worse) else None
