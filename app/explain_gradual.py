@@ -61,14 +61,14 @@ def schedule_sentence(config: GradualConfig) -> str:
         return f"One step to {share(table['level'][0], 1)} before epoch {schedule.end_epoch}, then {trained}."
     second, last = table.iloc[1], table.iloc[-1]
     text = (
-        f"{len(table)} steps: {share(second['of_all'], 1)} of all {unit(config)} go in the second, {share(last['of_all'], 1)} in "
+        f"{len(table)} steps: {_part(second['of_all'])} of all {unit(config)} go in the second, {_part(last['of_all'])} in "
         f"the last, which {trained} follow{'s' if after == 1 else ''}."
     )
     if len(table) > 2:
         theirs = last["other"] / (1.0 - last["level"] + last["other"])
         text += (
-            f" The last takes {share(last['of_left'], 1)} of those that are left then; along "
-            f"{rise_name(other_rise(schedule).degree)} it would take {share(theirs, 1)}."
+            f" The last takes {_part(last['of_left'])} of those that are left then; along "
+            f"{rise_name(other_rise(schedule).degree)} it would take {_part(theirs)}."
         )
     return text
 
@@ -188,6 +188,11 @@ def example(config: GradualConfig) -> str:
         rf"s_{{{epoch}}} = {schedule.final:g} - ({schedule.final:g} - {schedule.initial:g})"
         rf"\left(1 - \frac{{{epoch - schedule.start_epoch}}}{{{span}}}\right)^{{{schedule.degree:g}}} = {level:.3f}"
     )
+
+
+def _part(fraction: float) -> str:
+    """A share that may be tiny."""
+    return share(fraction, 1 if fraction >= 0.0005 else 4)
 
 
 def _s(count: int) -> str:

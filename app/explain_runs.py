@@ -3,6 +3,28 @@
 import pandas as pd
 
 from app.words import listed, percent, share
+from woodfisher_core.store import compare
+
+# How much accuracy a run may lose and still count as "as good".
+ALLOWED_LOSS = 1.0
+
+
+def found_sentence(table: pd.DataFrame) -> str:
+    """What these runs (``Store.runs``) come to: the most accurate one, and the sparsest that is as good as its dense network."""
+    done = table.dropna(subset=["accuracy", "sparsity"])
+    if done.empty:
+        return ""
+    best = done.loc[done["accuracy"].idxmax()]
+    words = f"Most accurate: **{compare.name_of(best)}**, {percent(best['accuracy'])}."
+    good = done[done["accuracy"] >= done["dense_accuracy"] - ALLOWED_LOSS]
+    within = f"within {ALLOWED_LOSS:g} point of its dense network"
+    if good.empty:
+        return f"{words} None is {within}."
+    sparsest = good.loc[good["sparsity"].idxmax()]
+    return (
+        f"{words} Sparsest {within}: **{compare.name_of(sparsest)}**, {percent(sparsest['accuracy'])} of "
+        f"{percent(sparsest['dense_accuracy'])}."
+    )
 
 
 def curve_sentence(points: pd.DataFrame) -> str:

@@ -10,12 +10,14 @@ from app import charts
 from app.explain_weights import masks_sentence, pair_sentence
 from app.linking import WITH_CONTROL
 from app.words import percent, share
+from woodfisher_core.data.brought import is_own
 from woodfisher_core.errors import InputError, WoodFisherError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.results import CurvePoint
 from woodfisher_core.experiments.weights import mask_difference
 from woodfisher_core.methods import Outcome, get_method
+from woodfisher_core.models.base import SHIPPED
 from woodfisher_core.options import Solver
 
 PARAMETER = "pin"
@@ -44,8 +46,11 @@ def parse(text: str, device: str) -> PruneConfig:
         values = json.loads(text) if len(text) <= LONGEST else None
         if not isinstance(values, dict) or not values.keys() <= set(FIELDS):
             raise ValueError
+        # A link names no file of this machine: what ships with the network, or what was brought here.
+        if values.get("weights", SHIPPED) != SHIPPED and not is_own(values["weights"]):
+            raise ValueError
         return PruneConfig(**values, device=device, solver=Solver.SPECTRAL)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError("pin: the link holds no setting of these controls. Pin one anew.") from error
 
 
@@ -112,6 +117,17 @@ class Pinned:
 def alike(first: PruneConfig, second: PruneConfig) -> bool:
     """Whether both prune one network and read the same test images, so that they can be compared image by image."""
     return all(getattr(first, name) == getattr(second, name) for name in ("model", "dataset", "test_images"))
+
+
+def to_compute(space: Workspace, config: PruneConfig, other: PruneConfig | None) -> bool:
+    """Whether A is something else to compute; where its network cannot be loaded, :func:`computed` says so."""
+    if other is None or other == config or not alike(config, other):
+        return False
+    try:
+        space.problem(other)
+    except WoodFisherError:
+        return False
+    return True
 
 
 def differing(config: PruneConfig, other: PruneConfig) -> dict[str, tuple[str, str]]:

@@ -46,7 +46,7 @@ def page() -> None:
     top = st.container(key="headline")
     rivals = [name for name in view.compared if name != config.method]
     asked = [config, *map(view.beside, rivals)]
-    if other is not None and other != config and pinning.alike(config, other):
+    if pinning.to_compute(space, config, other):
         asked.append(other)
     announced = ask_before_long_work(space, [without_pattern(c) for c in asked], CURVE_SPARSITIES)
 

@@ -54,6 +54,8 @@ from woodfisher_core.store import artefacts
 AT_ONCE_SHARE = 2.0
 # Whose run begins by itself beside the one in focus.
 BASELINE = "magnitude"
+# Every epoch of every run that there is, and what each of their methods leaves at once.
+Points = tuple[pd.DataFrame, pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,13 @@ def page() -> None:
         with grid.cell():
             places.append(Place())
 
-    def draw(seen: tuple[Seen, ...], over: bool) -> None:
+    def drawn(now: tuple[Seen, ...]) -> Points:
+        return drawn_points(space, view, problem.dense, lines, now)
+
+    def draw(seen: tuple[Seen, ...], found: Points, over: bool) -> None:
         """The charts; to take home where all is over: what is drawn again and again holds no buttons."""
         epochs = epochs_in(seen[0].parts)
-        points, once = drawn_points(space, view, problem.dense, lines, seen)
+        points, once = found
         reached = points[(points["label"] == lines[0].label) & (points["moment"] == "trained")]
         levels = level_table(config.schedule)
         other = level_table(other_rise(config.schedule)).assign(name=other_name(config)) if len(levels) > 2 else None
@@ -130,16 +135,18 @@ def page() -> None:
     with grid.cell():
         steps(config, problem.parameters.num_prunable)
     with standing:
-        seen = follow(wanted, lambda now: draw(now, False) if _busy(now) else None)
+        seen = follow(wanted, lambda now: draw(now, drawn(now), False) if _busy(now) else None)
+    found = drawn(seen)
     if not _busy(seen):
-        draw(seen, True)
+        draw(seen, found, True)
     kept = store().keys([line.config.key for line in lines])
     with top:
         epochs = epochs_in(seen[0].parts)
         words = headline(config, lines[0].label, epochs, at_once, problem.dense.accuracy)
         st.markdown(f"{words} {verdict_sentence(rivals(space, lines, kept), len(problem.test))}")
     keeping(lines, seen, kept)
-    numbers(space, view, problem.dense, lines, seen)
+    if any(one.parts for one in seen):
+        numbers(found[0])
     status.caption("Up to date." if not _busy(seen) else "Computing in the background …")
 
 
@@ -183,10 +190,8 @@ def with_cost(space: Workspace, line: Line, seen: Seen) -> Wanted:
     return dataclasses.replace(seen.wanted, seconds=seconds)
 
 
-def drawn_points(
-    space: Workspace, view: View, dense: Evaluation, lines: list[Line], seen: tuple[Seen, ...]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(every epoch of every run that there is, what each method of them leaves at once)."""
+def drawn_points(space: Workspace, view: View, dense: Evaluation, lines: list[Line], seen: tuple[Seen, ...]) -> Points:
+    """The tables of the charts, as far as the runs are."""
     points, once = [], {}
     for line, one in zip(lines, seen, strict=True):
         epochs = epochs_in(one.parts)
@@ -211,10 +216,10 @@ def final(space: Workspace, line: Line, kept: dict[str, int]) -> Evaluation | No
     """What the kept network of ``line`` answers; None where none is kept."""
     if line.config.key not in kept:
         return None
-    file = store().get(kept[line.config.key]).artefacts.get(NETWORK)
-    if file is None:
+    kept_run = store().get(kept[line.config.key])
+    if (file := kept_run.artefacts.get(NETWORK)) is None:
         return None
-    return final_evaluation(space, line.config, artefacts.get(store().folder, file["sha256"]))
+    return final_evaluation(space, line.config, lambda: artefacts.get(store().folder, file["sha256"]))
 
 
 def keeping(lines: list[Line], seen: tuple[Seen, ...], kept: dict[str, int]) -> None:
@@ -263,11 +268,8 @@ def steps(config: GradualConfig, total: int) -> None:
     )
 
 
-def numbers(space: Workspace, view: View, dense: Evaluation, lines: list[Line], seen: tuple[Seen, ...]) -> None:
+def numbers(points: pd.DataFrame) -> None:
     """Every epoch of every run as a table."""
-    if not any(one.parts for one in seen):
-        return
-    points, _ = drawn_points(space, view, dense, lines, seen)
     with st.expander("The numbers", icon=":material/table:"):
         st.dataframe(points.drop(columns=["method", "one_step"]).set_index("label").reset_index(), hide_index=True)
 

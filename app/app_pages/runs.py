@@ -8,6 +8,7 @@ import streamlit as st
 from app.attempts import attempt, say_what_went_wrong
 from app.baseline import banner, linked, pinned
 from app.chosen import EXPLORE_PAGE, JUST_DELETED, chosen
+from app.explain_runs import found_sentence
 from app.job_list import job_list
 from app.runs_table import filters, ticked
 from app.shared import store
@@ -35,7 +36,10 @@ def page() -> None:
     if table.empty:
         empty()
     else:
+        finding = st.container()
         left = filters(table)
+        if words := found_sentence(left):
+            finding.markdown(words)
         of = f"{len(left):,} of " if len(left) < len(table) else ""
         st.caption(f"{of}{_runs(len(table))}.")
         if left.empty:

@@ -7,7 +7,7 @@ from app.charts.style import BLUE, GREEN, GREY, VERMILION, LineStyle, finish, me
 
 EPOCHS_AXIS = "epochs trained"
 # Legends here have a line for each entry.
-ENTRY = 22
+ENTRY, USUAL_ENTRIES = 22, 6
 # Of logarithmic axes: Plotly's own leave all but a digit away.
 TICKS = tuple(round(digit * 10.0**power, 9) for power in range(-6, 4) for digit in (1, 2, 5))
 
@@ -47,7 +47,7 @@ def schedule_levels(
         )
     _over_epochs(figure, epochs)
     figure.update_yaxes(title="sparsity", tickformat=".0%", range=[0, 1.04])
-    return finish(figure, "How fast does the sparsity rise?", 360 + ENTRY * len(figure.data))
+    return finish(figure, "How fast does the sparsity rise?", _height(figure))
 
 
 def _add_stairs(figure: go.Figure, levels: pd.DataFrame, epochs: int, name: str, line: dict) -> None:
@@ -102,7 +102,7 @@ def saw_tooth(points: pd.DataFrame, dense_accuracy: float, at_once: pd.DataFrame
     lowest = min(points["accuracy"].min(), *(accuracy for *_, accuracy in levels))
     bottom = max(0.0, 10.0 * ((lowest - 4.0) // 10.0))
     figure.update_yaxes(title="test accuracy (%)", range=[bottom, 102])
-    return finish(figure, "What does each step cost, and what comes back?", 360 + ENTRY * len(figure.data))
+    return finish(figure, "What does each step cost, and what comes back?", _height(figure))
 
 
 def loss_curves(points: pd.DataFrame, epochs: int) -> go.Figure:
@@ -145,7 +145,7 @@ def loss_curves(points: pd.DataFrame, epochs: int) -> go.Figure:
     figure.update_yaxes(
         title="loss (nats per sample)", type="log", tickvals=TICKS, ticktext=[f"{tick:g}" for tick in TICKS]
     )
-    return finish(figure, "What happens to the loss?", 360 + ENTRY * len(figure.data))
+    return finish(figure, "What happens to the loss?", _height(figure))
 
 
 def line_style(part: pd.DataFrame) -> LineStyle:
@@ -158,6 +158,11 @@ def line_style(part: pd.DataFrame) -> LineStyle:
 
 def _symbols(part: pd.DataFrame, style: LineStyle) -> pd.Series:
     return part["moment"].map({"dense": style.symbol, "trained": style.symbol, "pruned": "triangle-down"})
+
+
+def _height(figure: go.Figure) -> int:
+    """With room for the usual legend from the start: a chart that fills must not jump."""
+    return 360 + ENTRY * max(USUAL_ENTRIES, len(figure.data))
 
 
 def _over_epochs(figure: go.Figure, epochs: int) -> None:

@@ -97,7 +97,7 @@ def test_work_that_takes_long_asks_first(opened, monkeypatch):
     page = opened()
     assert "of memory on this machine" in page.info[0].value
     assert not page.get("plotly_chart")
-    page.button[0].click().run()
+    page.button(key="compute").click().run()
     check_fine(page)
 
 

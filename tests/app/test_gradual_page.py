@@ -1,19 +1,21 @@
 """The Gradual page through Streamlit's own test runner; the test does the worker's work."""
 
+import base64
 import json
+import re
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import app.asking
 import app.jobs
-from app import charts
-from app.explain_gradual import epochs_in, level_table, saw_points, saw_sentence, schedule_sentence
+from app.linking import gradual_link_of
 from woodfisher_core.experiments import PruneConfig, Workspace, gradual_cost
 from woodfisher_core.experiments.cost import Cost
 from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
 from woodfisher_core.experiments.gradual_cost import predict_gradual
-from woodfisher_core.jobs import JobStatus, Part, StoreQueue
+from woodfisher_core.jobs import JobStatus, StoreQueue
 from woodfisher_core.jobs.runner import run_job
 from woodfisher_core.schedules import GradualSchedule
 from woodfisher_core.store import Store
@@ -22,6 +24,11 @@ from woodfisher_core.store.owners import this_owner
 PAGE = "app_pages/gradual.py"
 # Few images: seconds become tenths.
 SMALL = {"samples": "50", "epochs": "4", "last": "3", "with": "magnitude"}
+CONFIG = GradualConfig(
+    prune=PruneConfig(model="digits-mlp"),
+    schedule=GradualSchedule(final=0.8, initial=0.5, end_epoch=3, frequency=2),
+    epochs=3,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +53,7 @@ def worked(queue: StoreQueue) -> list[str]:
 def check_fine(page: AppTest) -> AppTest:
     assert not page.exception, [e.message for e in page.exception]
     assert not page.error, [e.value for e in page.error]
-    assert len(page.get("plotly_chart")) == 2
+    assert len(page.get("plotly_chart")) == 3
     return page
 
 
@@ -55,7 +62,13 @@ def said(page: AppTest) -> str:
 
 
 def labels(page: AppTest) -> list[str]:
-    return [button.label.partition(":")[0] for button in page.button]
+    """The buttons of jobs; the side bar's are left out."""
+    words = (button.label.replace("\u00a0", " ").partition(":")[0] for button in page.main.button)
+    return [label for label in words if label.startswith(("Run", "Compare", "Keep", "Go on"))]
+
+
+def click(page: AppTest, label: str) -> AppTest:
+    return next(button for button in page.main.button if button.label.startswith(label)).click().run()
 
 
 def figure(page: AppTest, place: int = 0) -> dict:
@@ -69,19 +82,24 @@ def test_the_first_view_runs_by_itself(opened, queue):
         "Pruned to **80 %** at once, WoodFisher (OBS) leaves **90.40 %** of the dense network's 97.20 %. In 6"
         in said(page)
     )
-    assert [job.title for job in queue.jobs()] == [
-        "WoodFisher (OBS) on digits-mlp: to sparsity 0.8 in 6 steps, 10 epochs"
-    ]
     assert "Computing in the background …" in said(page)
-    assert worked(queue) != []
+    assert worked(queue) == [
+        "WoodFisher (OBS) on digits-mlp: to sparsity 0.8 in 6 steps, 10 epochs",
+        "WoodFisher (OBS) on digits-mlp: to sparsity 0.8 in 1 steps, 10 epochs",
+        "Magnitude on digits-mlp: to sparsity 0.8 in 6 steps, 10 epochs",
+    ]
     check_fine(page.run())
     run = queue.store.get(1)
     accuracy = run.headline["accuracy"]
     assert f"in 6 steps with training in between, **{accuracy:.2f} %**." in said(page)
     assert f"At the end {accuracy:.2f} %: {accuracy - 90.4:+.1f} points against pruning at once." in said(page)
-    assert "Kept as run 1." in said(page)
+    assert "Kept as run 1, 2, 3." in said(page)
     assert "Up to date." in said(page)
     assert run.origin == "Gradual"
+    magnitude = queue.store.get(3).headline["accuracy"]
+    gap = re.escape(f"({accuracy - magnitude:+.2f} ± ")
+    assert re.search(rf"against Magnitude \({magnitude:.2f} %\) it is .*{gap}\d", said(page))
+    assert labels(page) == ["Compare with Diagonal Fisher (OBD), same schedule"]
 
 
 def test_only_the_first_view_does(opened, queue):
@@ -91,10 +109,10 @@ def test_only_the_first_view_does(opened, queue):
     page.slider(key="sparsity").set_value(0.9).run()
     check_fine(page)
     assert labels(page)[0] == "Run it"
-    assert len(queue.jobs()) == 1
+    assert len(queue.jobs()) == 3
     second = check_fine(opened(PAGE, **SMALL))
-    assert len(queue.jobs()) == 1
-    assert "Kept as run 1." in said(second)
+    assert len(queue.jobs()) == 3
+    assert "Kept as run 1, 2, 3." in said(second)
 
 
 def test_a_deleted_run_is_kept_again(opened, queue):
@@ -103,12 +121,13 @@ def test_a_deleted_run_is_kept_again(opened, queue):
     worked(queue)
     queue.store.delete([1])
     page.run()
-    again = next(button for button in page.button if button.label.endswith("again: its run was deleted"))
-    again.click().run()
+    assert "against Magnitude" not in said(page)  # the network to compare went with it
+    assert labels(page) == ["Keep WoodFisher (OBS) again"]
+    click(page, "Keep")
     worked(queue)
     check_fine(page.run())
-    assert "Kept as run 1." in said(page)
-    assert not any("again" in label for label in labels(page))
+    assert "Kept as run 1, 2, 3." in said(page)
+    assert labels(page) == []
 
 
 def test_long_runs_ask(opened, queue, monkeypatch):
@@ -116,8 +135,8 @@ def test_long_runs_ask(opened, queue, monkeypatch):
     monkeypatch.setattr(app.asking, "ASK_SECONDS", 10.0)
     page = check_fine(opened(PAGE, **SMALL))
     assert queue.jobs() == []
-    assert page.button[0].label.replace("\u00a0", " ") == "Run it: about 2 min"
-    page.button[0].click().run()
+    assert "Run it: about 2 min" in [button.label.replace("\u00a0", " ") for button in page.main.button]
+    click(page, "Run it")
     assert len(queue.jobs()) == 1
 
 
@@ -126,7 +145,7 @@ def test_the_numbers_are_those_of_the_run(opened, queue):
     page = opened(PAGE, **SMALL, first="1", every="2", rate="0.03", batch="32", sparsity="0.9", seed="2")
     worked(queue)
     check_fine(page.run())
-    config = GradualConfig.from_dict(queue.jobs()[0].request)
+    config = GradualConfig.from_dict(min(queue.jobs(), key=lambda job: job.number).request)
     schedule, tuning = config.schedule, config.tuning
     assert (config.epochs, schedule.start_epoch, schedule.end_epoch, schedule.frequency) == (4, 1, 3, 2)
     assert (schedule.initial, schedule.final, tuning.learning_rate, tuning.batch_size) == (0.05, 0.9, 0.03, 32)
@@ -135,25 +154,56 @@ def test_the_numbers_are_those_of_the_run(opened, queue):
     wanted = [97.2]
     for record in records:
         wanted += [record.after.accuracy] if record.pruned is None else [record.pruned.accuracy, record.after.accuracy]
-    assert page.dataframe[0].value["accuracy"].tolist() == wanted
+    table = page.dataframe[1].value
+    own = table[table["label"] == "WoodFisher (OBS)"]
+    assert own["accuracy"].tolist() == wanted
+    assert own["training_loss"].dropna().tolist() == pytest.approx(
+        [record.training_loss for record in records], rel=1e-6
+    )
     assert figure(page)["data"][0]["name"] == "WoodFisher (OBS)"
 
 
-def test_compared_with_magnitude(opened, queue):
-    """A click runs it on the same schedule; both are drawn, with what each gives at once."""
-    page = opened(PAGE, **SMALL)
+def test_compared_with_another(opened, queue):
+    """A click runs it on the same schedule; all are drawn, with what each method gives at once."""
+    page = opened(PAGE, **SMALL | {"with": "diagonal-fisher"})
     worked(queue)
     page.run()
-    assert labels(page) == ["Compare with Magnitude, same schedule"]
-    page.button[0].click().run()
-    assert worked(queue) == ["Magnitude on digits-mlp: to sparsity 0.8 in 3 steps, 4 epochs"]
+    assert labels(page) == ["Compare with Diagonal Fisher (OBD), same schedule"]
+    click(page, "Compare")
+    assert worked(queue) == ["Diagonal Fisher (OBD) on digits-mlp: to sparsity 0.8 in 3 steps, 4 epochs"]
     check_fine(page.run())
+    own, rival = "WoodFisher (OBS)", "Diagonal Fisher (OBD)"
     names = [trace["name"].partition(":")[0] for trace in figure(page)["data"]]
-    assert names == ["WoodFisher (OBS)", "Magnitude", "dense", "WoodFisher (OBS), at once", "Magnitude, at once"]
-    assert "Kept as run 1, 2." in said(page)
-    requests = [job.request for job in queue.jobs()]
-    assert requests[0]["schedule"] == requests[1]["schedule"]
-    assert requests[0]["tuning"] == requests[1]["tuning"]
+    once = [f"{label}, at once, untrained" for label in (own, rival)]
+    assert names == [own, f"{own}, one step", rival, "dense", *once]
+    losses = [trace["name"] for trace in figure(page, 1)["data"]]
+    assert losses == [f"{label}, {on}" for on in ("test", "training") for label in names[:3]]
+    requests = [job.request for job in sorted(queue.jobs(), key=lambda job: job.number)]
+    assert requests[0]["schedule"] == requests[2]["schedule"]
+    assert requests[0]["tuning"] == requests[1]["tuning"] == requests[2]["tuning"]
+    assert (requests[1]["schedule"]["start_epoch"], requests[1]["schedule"]["end_epoch"]) == (1, 1)
+
+
+def test_one_step_opens_as_itself(opened, queue):
+    """The one-step rival is the run that the controls give with the last step in the first epoch."""
+    opened(PAGE, **SMALL)
+    worked(queue)
+    config = GradualConfig.from_dict(queue.store.get(2).config)
+    query, lost = gradual_link_of(config)
+    assert lost == {}
+    page = check_fine(opened(PAGE, **{name: value for name, value in query.items() if isinstance(value, str)}))
+    assert "One step to 80.0 % before epoch 1, then 4 epochs of training." in said(page)
+    assert "Kept as run 2" in said(page)
+
+
+def test_rises_along_a_line(opened):
+    """As much in every step, in the table, the sentence and the figure; what the cubic takes stands beside it."""
+    page = check_fine(opened(PAGE, **SMALL, rise="straight"))
+    table = page.dataframe[0].value
+    assert table["of all"].tolist() == pytest.approx([5.0, 37.5, 37.5])
+    assert "cubic" in table
+    assert figure(page, 2)["data"][0]["name"] == "the cubic, for comparison"
+    assert "3 steps: 37.5 % of all weights go in the second, 37.5 % in the last" in said(page)
 
 
 def test_as_they_come(opened, queue):
@@ -162,18 +212,23 @@ def test_as_they_come(opened, queue):
     worked(queue)
     with queue.store.writing() as connection:
         connection.exec_driver_sql("DELETE FROM parts WHERE position > 2")
-        connection.exec_driver_sql("UPDATE jobs SET status = 'running', done = 2, owner = 'another machine|1|1'")
-        connection.exec_driver_sql("UPDATE jobs SET heartbeat = 4e9")
+        running = "UPDATE jobs SET status = 'running', done = 2, owner = 'another machine|1|1', heartbeat = 4e9"
+        connection.exec_driver_sql(running)
     check_fine(page.run())
     assert "So far 2 of 4 epochs: " in said(page)
-    assert len(page.dataframe[0].value) == 5
+    own = page.dataframe[1].value
+    assert len(own[own["label"] == "WoodFisher (OBS)"]) == 5
+    rings = figure(page, 2)["data"][-1]
+    assert rings["name"] == "measured after each epoch"
+    reached = np.frombuffer(base64.b64decode(rings["y"]["bdata"]), rings["y"]["dtype"])
+    assert reached == pytest.approx(own["sparsity"].iloc[[2, 4]].to_numpy())
 
 
 @pytest.mark.parametrize("model", ["digits-mlp", "digits-cnn"])
 @pytest.mark.parametrize("method", ["magnitude", "kfac", "structured"])
 def test_other_networks_and_methods(opened, queue, model, method):
     page = opened(PAGE, model=model, method=method, samples="50", epochs="2", last="2")
-    assert len(worked(queue)) == 1
+    assert worked(queue)
     check_fine(page.run())
     assert "At the end " in said(page)
 
@@ -214,69 +269,6 @@ def test_a_broken_store_is_said(opened, tmp_path):
     assert not page.exception
     assert "is no SQLite file" in page.error[0].value
     assert (tmp_path / "runs.sqlite").read_text() == "my notes"
-
-
-def epoch(number: int, before: float | None, pruned: float | None, after: float, sparsity: float = 0.5) -> dict:
-    score = lambda value: None if value is None else {"accuracy": value, "loss": 0.1}  # noqa: E731
-    return {
-        "epoch": number,
-        "sparsity": sparsity,
-        "before": score(before),
-        "pruned": score(pruned),
-        "after": score(after),
-    }
-
-
-EPOCHS = [epoch(1, 97.0, 90.0, 95.0), epoch(2, None, None, 96.0), epoch(3, 96.0, 60.0, 94.0, 0.8)]
-CONFIG = GradualConfig(
-    prune=PruneConfig(model="digits-mlp"),
-    schedule=GradualSchedule(final=0.8, initial=0.5, end_epoch=3, frequency=2),
-    epochs=3,
-)
-
-
-def test_the_saw():
-    """Falls where it is pruned, without time passing; rises over the epochs."""
-    table = saw_points("magnitude", "Magnitude", 97.0, EPOCHS)
-    assert table["time"].tolist() == [0, 0, 1, 2, 2, 3]
-    assert table["accuracy"].tolist() == [97, 90, 95, 96, 60, 94]
-    assert table["moment"].tolist() == ["dense", "pruned", "trained", "trained", "pruned", "trained"]
-    drawn = charts.saw_tooth(table, 97.0, table.head(1)[["method", "label", "accuracy"]], 3)
-    assert list(drawn.data[0].y) == [97, 90, 95, 96, 60, 94]
-    assert drawn.layout.yaxis.range == (50.0, 102)
-    assert drawn.layout.title.text.endswith("?")
-
-
-def test_the_schedule_is_drawn_as_steps():
-    """Each step stands at the end of the epoch before it, at its level."""
-    drawn = charts.schedule_levels(level_table(CONFIG), 3)
-    assert list(drawn.data[0].x) == [0, 0, 0, 2, 2, 3]
-    assert list(drawn.data[0].y) == [0, 0, 0.5, 0.5, 0.8, 0.8]
-    assert list(drawn.data[1].x) == [0, 2]
-    assert "2 steps: 30.0 % of all weights go in the second" in schedule_sentence(CONFIG).replace("\u00a0", " ")
-
-
-def test_sentences():
-    words = lambda epochs: saw_sentence(CONFIG, "Magnitude", epochs, 70.0).replace("\u00a0", " ")  # noqa: E731
-    assert words([]).endswith("The steps are not run yet.")
-    assert words(EPOCHS[:2]) == (
-        "The hardest step of Magnitude, to 50.0 %, costs 7.0 points; the epoch after it brings back 5.0. So far 2 of 3 epochs: "
-        "96.00 %."
-    )
-    assert words(EPOCHS) == (
-        "The hardest step of Magnitude, to 80.0 %, costs 36.0 points; the epoch after it brings back 34.0. At the end 94.00 %: "
-        "+24.0 points against pruning at once."
-    )
-    assert words([epoch(1, 97.0, 97.0, 96.0)]).startswith("No step costs any accuracy. So far 1 of 3")
-    assert "brings nothing back" in words([epoch(1, 97.0, 90.0, 89.0)])
-
-
-def test_gaps_are_not_drawn():
-    """Epochs behind one that is missing wait for it."""
-    parts = [Part(one["epoch"], one) for one in EPOCHS]
-    assert epochs_in(parts) == EPOCHS
-    assert epochs_in([parts[2], parts[0]]) == EPOCHS[:1]
-    assert epochs_in([]) == []
 
 
 def test_cost_grows_with_the_work():

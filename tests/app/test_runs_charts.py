@@ -37,6 +37,11 @@ def test_curves_and_their_rings():
     assert ring.marker.symbol.endswith("-open")
 
 
+def test_the_axis_begins_below_the_lowest():
+    assert charts.runs_curve(POINTS).layout.yaxis.range == (60.0, 102)
+    assert charts.runs_curve(POINTS.assign(accuracy=10.0)).layout.yaxis.range == (0.0, 102)
+
+
 def test_runs_differ_in_more_than_colour():
     points = pd.concat([POINTS.assign(run=run, name=str(run), own=False) for run in range(5)])
     lines = [trace for trace in charts.runs_curve(points).data if trace.mode == "lines+markers"]

@@ -40,6 +40,8 @@ def test_a_clicked_layer_is_followed_everywhere(page: Page, app_url: str):
     expect(page.locator(".st-key-saliency .ytitle")).to_have_text("fc2.weight", timeout=PATIENCE)
     page.locator(".st-key-layer").get_by_role("combobox").click()
     page.get_by_role("option", name="all layers").click()
+    expect(page).not_to_have_url(re.compile("layer="), timeout=PATIENCE)
+    ready(page)
     expect(page.locator(".st-key-layers")).not_to_contain_text("▸", timeout=PATIENCE)
 
 

@@ -22,10 +22,15 @@ def test_the_first_view_ends_by_itself(page: Page, app_url: str):
     """Without a click: the worker starts, the epochs come, the sentence holds the end."""
     page.goto(f"{app_url}/gradual?samples=50&with=magnitude")
     expect(page.get_by_text(re.compile(r"^Pruned to .* at once"))).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(2, timeout=PATIENCE)
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(3, timeout=PATIENCE)
     expect(page.get_by_text(re.compile("with training in between, "))).to_be_visible(timeout=PATIENCE)
     up_to_date(page)
     expect(page.get_by_text(re.compile("Kept as run \\d"))).to_be_visible()
+    # Against magnitude and one step, on the same budget, with a verdict; every chart can be taken home.
+    for rival in ("WoodFisher \\(OBS\\), one step", "Magnitude"):
+        words = rf"against {rival} \(\d+\.\d+\s%\) it is (equal within the noise|better|worse)"
+        expect(page.locator(".st-key-headline")).to_contain_text(re.compile(words))
+    expect(page.get_by_role("button", name="Take this chart")).to_have_count(3)
 
 
 def test_stopped_and_gone_on_with_in_another_tab(page: Page, app_url: str):
@@ -41,7 +46,7 @@ def test_stopped_and_gone_on_with_in_another_tab(page: Page, app_url: str):
     other = page.context.new_page()
     other.goto(f"{app_url}/{LONG}")
     other.get_by_role("button", name="Go on").click(timeout=PATIENCE)
-    expect(other.locator("[class*=st-key-stop-job] button").first).to_be_visible(timeout=PATIENCE)
+    expect(other.get_by_role("button", name="Go on")).to_have_count(0, timeout=PATIENCE)
     other.close()
     page.wait_for_timeout(1000)
     page.reload()

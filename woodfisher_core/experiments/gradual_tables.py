@@ -1,7 +1,7 @@
 """A gradual run as tables, its rival that prunes in one step, and what a final network answers rightly."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from safetensors.torch import load
@@ -77,12 +77,12 @@ def epoch_points(
     return table.assign(label=label, method=config.prune.method, one_step=len(config.schedule.levels) == 1)
 
 
-def final_evaluation(space: Workspace, config: GradualConfig, content: bytes) -> Evaluation:
-    """The final network of the resolved ``config`` on the test images; ``content`` is its ``gradual_record.network_file``."""
+def final_evaluation(space: Workspace, config: GradualConfig, read: Callable[[], bytes]) -> Evaluation:
+    """The final network of the resolved ``config`` on the test images; ``read`` gives its ``gradual_record.network_file``."""
 
     def make() -> Evaluation:
         problem = space.problem(config.prune)
-        tensors = {name: tensor.to(problem.device) for name, tensor in load(content).items() if not name.endswith(MASK)}
+        tensors = {name: tensor.to(problem.device) for name, tensor in load(read()).items() if not name.endswith(MASK)}
         return problem.evaluate(None, problem.test, tensors)
 
     return space.results.get(("gradual network", config.key), make, lambda found: 16 * found.num_samples)

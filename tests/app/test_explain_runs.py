@@ -1,0 +1,56 @@
+"""The sentences of the Runs page, on tables made up here."""
+
+import pandas as pd
+import pytest
+
+from app.explain_runs import curve_sentence, found_sentence, layers_sentence
+
+RUNS = pd.DataFrame(
+    [
+        (1, "", "magnitude", 0.5, 96.5, 97.0),
+        (2, "mine", "woodfisher", 0.9, 96.1, 97.0),
+        (3, "", "woodfisher", 0.95, 80.0, 97.0),
+        (4, "", "woodfisher", None, None, None),
+    ],
+    columns=["id", "label", "method", "sparsity", "accuracy", "dense_accuracy"],
+)
+POINTS = pd.DataFrame(
+    [(1, "a", 0.5, 90.0, True), (2, "b", 0.7, 95.0, True), (2, "b", 0.8, 99.0, False)],
+    columns=["run", "name", "sparsity", "accuracy", "own"],
+)
+
+
+def plain(text: str) -> str:
+    return text.replace("\u00a0", " ").replace("**", "")
+
+
+def test_what_was_found():
+    """The failed run counts for nothing; the sparsest good one is not the most accurate."""
+    assert plain(found_sentence(RUNS)) == (
+        "Most accurate: #1 Magnitude, 50 %, 96.50 %. Sparsest within 1 point of its dense network: mine, 96.10 % of 97.00 %."
+    )
+    assert plain(found_sentence(RUNS[2:3])).endswith("None is within 1 point of its dense network.")
+    assert found_sentence(RUNS[3:]) == ""
+
+
+def test_the_highest_is_a_run_itself():
+    """Points of curves are not results; runs without a curve are named."""
+    words = plain(curve_sentence(POINTS))
+    assert "highest is b, 95.00 % at 70.0 %" in words
+    assert words.endswith("No curve was kept with a.")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([(1, "fc1", 0.5), (1, "fc2", 0.75)], "fc2 gives most, 75.0 %."),
+        ([(1, "fc1", 0.5), (2, "fc1", 0.5)], "They take the same share of every layer."),
+        ([(1, "fc1", 0.5), (2, "conv", 0.5)], "They are different networks: no layer is in two of them."),
+        (
+            [(1, "fc1", 0.5), (2, "fc1", 0.6), (1, "fc2", 0.1), (2, "fc2", 0.7)],
+            "They differ most in fc2, by 60.0 points.",
+        ),
+    ],
+)
+def test_layers(rows, words):
+    assert plain(layers_sentence(pd.DataFrame(rows, columns=["run", "layer", "sparsity"]))) == words
