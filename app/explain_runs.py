@@ -20,7 +20,7 @@ def found_sentence(table: pd.DataFrame) -> str:
     within = f"within {ALLOWED_LOSS:g} point of its dense network"
     if good.empty:
         return f"{words} None is {within}."
-    sparsest = good.loc[good["sparsity"].idxmax()]
+    sparsest = good.sort_values(["sparsity", "accuracy"]).iloc[-1]
     return (
         f"{words} Sparsest {within}: **{compare.name_of(sparsest)}**, {percent(sparsest['accuracy'])} of "
         f"{percent(sparsest['dense_accuracy'])}."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from app.facts import Facts, facts_of
-from app.schedule import BATCHES, MOST_EPOCHS, RATES, gradual_config
+from app.schedule import BATCHES, MOST_EPOCHS, RATES, RISES, gradual_config
 from app.state import (
     AUTO,
     BATCHNORM_COUNTS,
@@ -133,8 +133,9 @@ def gradual_link_of(config: GradualConfig) -> tuple[Query, dict[str, tuple[objec
     epochs = min(config.epochs, MOST_EPOCHS)
     first, last = min(schedule.start_epoch, epochs), min(schedule.end_epoch, epochs)
     every = min(schedule.frequency, MOST_EPOCHS)
-    steps = {"epochs": epochs, "first": first, "last": last, "every": every, "rate": rate, "batch": batch}
-    shown = gradual_config(config.prune, epochs, first, last, every, float(rate), batch)
+    rise = min(RISES, key=lambda option: abs(RISES[option] - schedule.degree))
+    steps = {"epochs": epochs, "first": first, "last": last, "every": every, "rise": rise, "rate": rate, "batch": batch}
+    shown = gradual_config(config.prune, epochs, first, last, every, float(rate), batch, degree=RISES[rise])
     own, there = flat(config.to_dict()), flat(shown.to_dict())
     lost |= {name: (value, there[name]) for name, value in own.items() if value != there[name]}
     return query | {name: str(value) for name, value in steps.items()}, lost

@@ -55,7 +55,7 @@ SECTIONS = {
             "app_pages/gradual.py",
             title="Gradual",
             icon=":material/stairs:",
-            help="What does training in between bring back?",
+            help="How should sparsity grow?",
         ),
         st.Page(
             "app_pages/speed.py",

@@ -69,6 +69,7 @@ def checks(node: ast.AST, helpers: set[str]) -> bool:
     if isinstance(node, ast.Call):
         called = ast.unparse(node.func)
         known = {"pytest.raises", "pytest.warns", "expect", "torch.testing.assert_close", "np.testing.assert_allclose"}
+        known |= {"pd.testing.assert_frame_equal"}
         return called in known | helpers
     return isinstance(node, ast.Assert)
 

@@ -51,7 +51,7 @@ def runs_curve(points: pd.DataFrame, title: str = "How do these runs lose accura
     figure.update_xaxes(title="sparsity (fraction of prunable weights removed)", range=[-0.02, 1.02], tickformat=".0%")
     # Gradual runs lie within a few points: the axis begins below the lowest, not at 0.
     lowest = points["accuracy"].min() if len(points) else 0.0
-    figure.update_yaxes(title="test accuracy (%)", range=[max(0.0, 10.0 * ((lowest - 4.0) // 10.0)), 102])
+    figure.update_yaxes(title="test accuracy (%)", range=[max(0.0, 10.0 * ((lowest - 4.0) // 10.0)), 101.5])
     return finish(figure, title, 420 + 22 * max(0, points["run"].nunique() - 2))
 
 

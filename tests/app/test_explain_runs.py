@@ -29,6 +29,9 @@ def test_what_was_found():
     assert plain(found_sentence(RUNS)) == (
         "Most accurate: #1 Magnitude, 50 %, 96.50 %. Sparsest within 1 point of its dense network: mine, 96.10 % of 97.00 %."
     )
+    # Of two equally sparse ones the more accurate, wherever it stands.
+    as_sparse = RUNS[:2].assign(sparsity=0.9, accuracy=[96.5, 96.1])
+    assert "network: #1 Magnitude" in plain(found_sentence(as_sparse))
     assert plain(found_sentence(RUNS[2:3])).endswith("None is within 1 point of its dense network.")
     assert found_sentence(RUNS[3:]) == ""
 

@@ -38,8 +38,8 @@ def test_curves_and_their_rings():
 
 
 def test_the_axis_begins_below_the_lowest():
-    assert charts.runs_curve(POINTS).layout.yaxis.range == (60.0, 102)
-    assert charts.runs_curve(POINTS.assign(accuracy=10.0)).layout.yaxis.range == (0.0, 102)
+    assert charts.runs_curve(POINTS).layout.yaxis.range == (60.0, 101.5)
+    assert charts.runs_curve(POINTS.assign(accuracy=10.0)).layout.yaxis.range == (0.0, 101.5)
 
 
 def test_runs_differ_in_more_than_colour():

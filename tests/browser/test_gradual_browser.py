@@ -7,8 +7,8 @@ from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 PATIENCE = 240_000  # milliseconds: the worker must start, at low priority
-# Many small epochs: slow enough to be stopped on a fast machine, quick enough on a slow one.
-LONG = "gradual?samples=20&epochs=40&last=20&batch=16&with=magnitude&seed=11"
+# One job of many small epochs: slow enough to be stopped on a fast machine, quick enough on a slow one.
+LONG = "gradual?samples=20&epochs=100&last=1&batch=16&with=woodfisher&seed=11"
 
 
 def up_to_date(page: Page) -> None:
@@ -40,9 +40,9 @@ def test_stopped_and_gone_on_with_in_another_tab(page: Page, app_url: str):
     expect(ask.or_(stop).first).to_be_visible(timeout=PATIENCE)
     if ask.is_visible():
         ask.click()
-    expect(page.get_by_text(re.compile(r"So far \d+ of 40 epochs"))).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(re.compile(r"So far \d+ of 100 epochs"))).to_be_visible(timeout=PATIENCE)
     stop.click()
-    expect(page.get_by_text(re.compile(r"was stopped after \d+ of 40"))).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(re.compile(r"was stopped after \d+ of 100"))).to_be_visible(timeout=PATIENCE)
     other = page.context.new_page()
     other.goto(f"{app_url}/{LONG}")
     other.get_by_role("button", name="Go on").click(timeout=PATIENCE)
