@@ -23,6 +23,7 @@ from app.explain_compare import (
 from app.facts import facts_of
 from app.keeping_lines import Kept, keep_all
 from app.opening import opened
+from app.repeating import repeat
 from app.showing import show
 from app.words import share
 from woodfisher_core.errors import WoodFisherError
@@ -117,6 +118,7 @@ def page() -> None:
     show_table(verdicts, baseline, verdict_sentence(verdicts, baseline, len(wanted.seeds), len(problem.test)))
     keep(wanted, config, verdicts)
     write_notes(notes, space, view, space.outcome(config))
+    repeat(view.config)
     status.caption("Up to date.")
 
 

@@ -21,6 +21,7 @@ from app.explain_compensate import (
     two_weights_sentence,
 )
 from app.opening import opened
+from app.repeating import repeat
 from app.showing import show
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
@@ -86,6 +87,7 @@ def page() -> None:
         st.markdown(headline(now, outcome.mask.kept, space.problem(config).dense.accuracy, magnitude.accuracy))
     together(space, config, line, outcome.mask.sparsity, progress)
     write_notes(notes, space, dataclasses.replace(view, config=config), outcome)
+    repeat(view.config)
     status.caption("Up to date." if done else "Not everything below is computed yet.")
 
 

@@ -21,12 +21,13 @@ from app.explain import (
 from app.keeping import keep_button
 from app.layer_choice import choose_clicked, layer_choice
 from app.opening import opened
+from app.repeating import repeat
 from app.selecting import selectable
-from app.shared import workspace
 from app.showing import show
+from app.taking import take_home
 from app.weights_view import rival_of, weights_view
 from woodfisher_core.errors import WoodFisherError
-from woodfisher_core.experiments import PruneConfig, tables
+from woodfisher_core.experiments import tables
 from woodfisher_core.methods import get_method
 
 CURVE_SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -129,9 +130,9 @@ def page() -> None:
     if single.open:
         with single:
             weights_view(space, view, problem, outcome, layer, rival_of(space, view, list(results)))
+    take_home(config, space, tuple(results))
+    repeat(config)
     status.caption(f"Up to date: this view took {time.perf_counter() - started:.2f} s of computing and drawing.")
-    data = {"accuracy": table, "layers": layers, "saliency": bins, "loss": changes, "classes": classes, "flips": flips}
-    record(config, data)
 
 
 def without_pattern(config):
@@ -165,57 +166,8 @@ def examples(problem, flips) -> None:
         f"Truth: answer before → after. {counts.get('lost', 0):,} right answers were lost, {counts.get('won', 0):,} won; "
         f"{len(flips):,} of {len(problem.test):,} answers changed in all.",
         "flips",
+        flips,
     )
-
-
-def record(config, data: dict) -> None:
-    """Everything needed to repeat the view, and its data."""
-    with st.expander("Repeat this view: settings, link, data", icon=":material/replay:"):
-        st.markdown("The address of this page holds every setting. The same run on the command line:")
-        st.code(command(config), language="bash", wrap_lines=True)
-        st.caption(
-            f"run {workspace().resolve(config).key[:12]} · seed {config.seed} · engine version {config.engine_version}"
-        )
-        with st.container(horizontal=True):
-            for name, table in data.items():
-                st.download_button(
-                    f"{name}.csv",
-                    table.to_csv(index=False),
-                    f"{name}.csv",
-                    "text/csv",
-                    on_click="ignore",
-                    key=f"csv-{name}",
-                )
-
-
-def command(config) -> str:
-    """The command line that gives the same numbers."""
-    default = PruneConfig(model=config.model, method=config.method, sparsity=config.sparsity)
-    parts = [f"python -m woodfisher_core prune --model {config.model} --method {config.method}"]
-    parts.append(f"--sparsity {config.sparsity:g}" if config.pattern is None else f"--pattern {config.pattern}")
-    parts += [f"--exclude {layer}" for layer in config.exclude]
-    # Always said, so that the line shows what was chosen; the others only where they are not the default.
-    said = ("scope", "update", "num_samples", "damping", "block_size", "labels", "seed", "solver", "device")
-    other = (
-        "dataset",
-        "budget",
-        "flops_power",
-        "damping_scale",
-        "update_scale",
-        "images",
-        "batchnorm_images",
-        "stages",
-        "test_images",
-    )
-    for name in (*said, *other, "stage_shape"):
-        value = getattr(config, name)
-        if name in said or value != getattr(default, name):
-            parts.append(
-                f"--{name.replace('_', '-')} {value:g}"
-                if isinstance(value, float)
-                else f"--{name.replace('_', '-')} {value}"
-            )
-    return " ".join(parts)
 
 
 try:

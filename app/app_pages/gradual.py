@@ -25,6 +25,7 @@ from app.explain_gradual import (
 from app.jobs import Seen, Wanted, follow, look, start
 from app.keeping import to_runs
 from app.opening import opened
+from app.repeating import repeat
 from app.schedule import schedule_controls
 from app.shared import store
 from app.showing import Place
@@ -147,6 +148,7 @@ def page() -> None:
     keeping(lines, seen, kept)
     if any(one.parts for one in seen):
         numbers(found[0])
+    repeat(view.config)
     status.caption("Up to date." if not _busy(seen) else "Computing in the background …")
 
 

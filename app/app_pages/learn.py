@@ -12,6 +12,7 @@ from app.going import go_to
 from app.learning import STEPS, Step
 from app.opening import opened
 from app.presets import PRESETS
+from app.repeating import repeat
 from app.showing import show
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
@@ -42,6 +43,7 @@ def page() -> None:
     lesson(space, config, step, place)
     glossary()
     write_notes(notes, space, view, space.outcome(config))
+    repeat(view.config)
     status.caption("Up to date.")
 
 

@@ -21,6 +21,7 @@ from app.filling import filled
 from app.keeping import keep_plane_button
 from app.opening import opened
 from app.plane_choices import PLANE_DAMPINGS, axis_values, measure_levels, own_cell
+from app.repeating import repeat
 from app.showing import Place, show
 from app.state import DAMPINGS
 from woodfisher_core.errors import WoodFisherError
@@ -50,6 +51,7 @@ def page() -> None:
         write_notes(notes, space, view, space.outcome(config))
     status.caption("Computing the plane below …")
     whole = plane(space, config, magnitude)
+    repeat(view.config)
     status.caption("Up to date." if whole else "Not everything below is computed yet.")
 
 

@@ -11,6 +11,7 @@ from app.binding import bound
 from app.explain import write_notes
 from app.explain_speed import finding, kernel_sentence, latency_sentence, size_sentence, work_sentence
 from app.opening import opened
+from app.repeating import repeat
 from app.showing import show
 from app.taking import take_home
 from woodfisher_core.errors import WoodFisherError
@@ -67,6 +68,7 @@ def page() -> None:
     on = machine["cpu"] if machine["device"] == "cpu" else machine["device"]
     st.caption(f"Measured on: {on}, {found.threads} of {machine['cpus']} threads, PyTorch {machine['torch']}.")
     take_home(config, space)
+    repeat(view.config)
     status.caption("Up to date.")
 
 

@@ -20,6 +20,7 @@ from app.explain_trust import (
     spectrum_sentence,
 )
 from app.opening import opened
+from app.repeating import repeat
 from app.showing import show
 from app.state import DAMPINGS
 from woodfisher_core.errors import WoodFisherError
@@ -78,6 +79,7 @@ def page() -> None:
     eigenvalues(space, config)
     block(space, config, large)
     write_notes(notes, space, view, space.outcome(view.config))
+    repeat(view.config)
     status.caption("Up to date.")
 
 
