@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from app.state import Notes, View
-from app.words import percent, share
-from woodfisher_core.evaluation import Evaluation, paired_standard_error
+from app.words import gap_words, percent, share
+from woodfisher_core.evaluation import CONFIDENT, Evaluation, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.problem import Problem
 from woodfisher_core.experiments.report import smaller_network
@@ -39,11 +39,7 @@ def headline(
         if rivals:
             name, best = max(rivals.items(), key=lambda item: item[1].accuracy)
             gap, noise = pruned.accuracy - best.accuracy, paired_standard_error(pruned, best)
-            verdict = (
-                "equal within the noise of the test set"
-                if abs(gap) <= 1.96 * noise
-                else f"{abs(gap):.2f} points {'better' if gap > 0 else 'worse'} than that"
-            )
+            verdict = gap_words(gap, noise, more="better than that", less="worse than that")
             text += f" The best of the others, {get_method(name).label}, keeps {percent(best.accuracy)}: yours is {verdict}."
     st.markdown(text)
     with st.grid(4, min_column_width=165):
@@ -52,7 +48,7 @@ def headline(
             percent(pruned.accuracy),
             _change(pruned.accuracy - dense.accuracy, ".2f"),
             help=f"On the {pruned.num_samples:,} test images, with the change against the dense network; noise "
-            f"± {1.96 * pruned.standard_error:.2f} points.",
+            f"± {CONFIDENT * pruned.standard_error:.2f} points.",
             border=True,
         )
         magnitude = rivals.get("magnitude")
@@ -157,7 +153,13 @@ def layer_sentence(layers: pd.DataFrame, config: PruneConfig) -> str:
         if config.scope is Scope.ERK
         else "one global threshold lets the layers share the load unevenly"
     )
-    return f"{most['layer']} gives most ({share(most['sparsity'])}), {least['layer']} least ({share(least['sparsity'])}): {why}."
+    ends = f"{most['layer']} gives most ({_nearly(most['sparsity'])}), {least['layer']} least ({_nearly(least['sparsity'])})"
+    return f"{ends}: {why}."
+
+
+def _nearly(sparsity: float) -> str:
+    """A layer's share, never 100 % while something is left of it."""
+    return share(sparsity, 1 if 0.995 <= sparsity < 1.0 else 0)
 
 
 def saliency_sentence(problem: Problem, config: PruneConfig, outcome: Outcome) -> str:
@@ -168,7 +170,7 @@ def saliency_sentence(problem: Problem, config: PruneConfig, outcome: Outcome) -
         parts.append("Weights left of the line go.")
     if config.scope is Scope.GLOBAL and math.isfinite(outcome.mask.thresholds[0]):
         parts.append(f"It stands at {outcome.mask.thresholds[0]:.1e} in every layer.")
-    parts.append(method.meaning)
+    parts.append("The statistic" + method.meaning.removeprefix("It"))
     parts.append(f"What lies more than {HISTOGRAM_DECADES} decades below the largest stands in the first bar.")
     zeros = sum(zero_counts(problem.parameters, outcome.saliency).values())
     if zeros:

@@ -24,6 +24,9 @@ def finding(verdicts: pd.DataFrame, best: pd.DataFrame, baseline: str, dense: fl
     if known.empty:
         return f"At {where} no method gives a result in this setting."
     winner = known["accuracy"].idxmax()
+    if known["accuracy"].nunique() == 1 and len(known) > 1:
+        same = percent(known.loc[winner, "accuracy"])
+        return f"At {where} all methods keep the same: **{same}** of the dense {percent(dense)}."
     level = [row.label for row in best.itertuples() if row.verdict == EQUAL and row.label != winner]
     text = f"At {where} **{winner}** keeps most: **{percent(known.loc[winner, 'accuracy'])}** of the dense {percent(dense)}"
     text += f"; {listed(level)} {_are(level)} equal to it within the noise. " if level else ", beyond the noise. "

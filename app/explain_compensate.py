@@ -169,12 +169,15 @@ def agreement_sentence(found: Agreement | None, scale: float | None) -> str:
     if found is None or scale is None:
         return "Nobody moves here, so there is nothing to compare."
     size = f"{found.ratio:.2g} times" if found.ratio > 1 else f"only {share(found.ratio)}"
-    advice = f"too long: {scale:.2g} times it" if scale < 1 else f"too short: {scale:.2g} times it"
+    if scale <= 0:
+        advice = "By the model it raises the loss however short it is: no move at all would cost less."
+    else:
+        advice = f"By the model it is too {'long' if scale < 1 else 'short'}: {scale:.2g} times it would cost least, "
+        advice += "though no less than the joint one."
     return (
         f"The independent move is {size} as long as the joint one (cosine between them {found.correlation:.2f}). Of the "
         f"{found.count:,} survivors it moves {share(found.over)} too far, {share(found.under)} not far enough, and "
-        f"{share(found.opposite)} the wrong way. By the model it is {advice} would cost least, though no less than "
-        "the joint one."
+        f"{share(found.opposite)} the wrong way. {advice}"
     )
 
 
@@ -182,15 +185,13 @@ def layers_sentence(table: pd.DataFrame) -> str:
     """Where survivors move most for their size."""
     parts = []
     for update, part in table.groupby("update", sort=False):
-        if part["median"].notna().any():
+        if (part["median"] > 0).any():
             top = part.loc[part["median"].idxmax()]
             parts.append(
                 f"{top['layer']} under the {UPDATE_NAMES[update]} update (half of its survivors by more than "
                 f"{percent(100 * top['median'], 1)} of their size)"
             )
-    return (
-        f"Most in {listed(parts)}. Lines reach from 10 to 90 % of the survivors." if parts else "No survivor is left."
-    )
+    return f"Most in {listed(parts)}. Lines reach from 10 to 90 % of the survivors." if parts else "Nobody moves."
 
 
 def _with_noise(value: float, error: float) -> str:

@@ -21,6 +21,8 @@ def damping_words(damping: float, config: PruneConfig) -> str:
 def line_sentence(points: pd.DataFrame, config: PruneConfig, magnitude: float) -> str:
     """What the damping slider shows."""
     best, worst = points.loc[points["accuracy"].idxmax()], points.loc[points["accuracy"].idxmin()]
+    if config.sparsity == 0.0:
+        return "At sparsity 0 nothing is removed: the slider reorders the weights, but none goes. Raise the sparsity on the left."
     return (
         f"Drag the slider: with N = {config.num_samples:,} the accuracy at sparsity {config.sparsity:g} lies between "
         f"{percent(worst['accuracy'], 1)} ({damping_words(worst['damping'], config)}) and {percent(best['accuracy'], 1)} "
@@ -155,7 +157,8 @@ def slice_sentence(
         return "No line has two points yet."
     spread = (lines["max"] - lines["min"]).iloc[[0, -1]]
     named = axis.name if over_damping else (lambda damping: f"λ = {power(damping)}")
-    parts = [f"{value:.3g} at {named(name)}" for name, value in spread.items()]
+    unit = " points" if "%" in measure.unit else " nats" if "nats" in measure.unit else ""
+    parts = [f"{value:.3g}{unit} at {named(name)}" for name, value in spread.items()]
     over, what = ("the dampings", "the damping") if over_damping else (f"the values of {axis.letter}", axis.letter)
     return (
         f"Over {over} drawn the values spread by "

@@ -30,6 +30,12 @@ def verdict(row: pd.Series) -> str:
     return "equal"
 
 
+def _though(row: pd.Series) -> str:
+    """Why times that differ beyond the noise are called equal."""
+    beyond = row["ratio_high"] < 1.0 or row["ratio_low"] > 1.0
+    return f" (within {share(ALIKE)})" if beyond and verdict(row) == "equal" else ""
+
+
 def finding(table: pd.DataFrame) -> str:
     """What pruning bought, in two sentences."""
     zeros = table.loc["zeros"]
@@ -66,7 +72,7 @@ def finding(table: pd.DataFrame) -> str:
 def latency_sentence(table: pd.DataFrame, threads: int, on_cpu: bool) -> str:
     """How the times were taken, and what CSR and the structured network make of it."""
     parts = [
-        f"{row['label']}: {times(row)}, {verdict(row)}"
+        f"{row['label']}: {times(row)}, {verdict(row)}{_though(row)}"
         for name, row in table.iterrows()
         if name in ("csr", "structured", "as accurate")
     ]

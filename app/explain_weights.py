@@ -5,13 +5,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from woodfisher_core.evaluation import Evaluation, paired_standard_error
+from app.words import gap_words
+from woodfisher_core.evaluation import CONFIDENT, Evaluation, paired_standard_error
 from woodfisher_core.experiments.layer_pictures import InputViews, Picture
 from woodfisher_core.experiments.weights import Pick, contested
 from woodfisher_core.parameters import Layer
-
-# A difference beyond so many of its standard errors is no luck of the test images.
-CONFIDENT = 1.96
 
 
 def scatter_sentence(
@@ -127,11 +125,7 @@ def pair_sentence(pruned: Evaluation, pinned: Evaluation, differing: Mapping[str
     """Which of two settings is better, beyond the noise of the test images they share."""
     gap, noise = pruned.accuracy - pinned.accuracy, paired_standard_error(pruned, pinned)
     settings = "; ".join(f"{name} {theirs} in A, {own} here" for name, (theirs, own) in differing.items())
-    verdict = (
-        "equal within the noise of the test set"
-        if abs(gap) <= CONFIDENT * noise
-        else f"{abs(gap):.2f} points {'better' if gap > 0 else 'worse'} than A"
-    )
+    verdict = gap_words(gap, noise, more="better than A", less="worse than A")
     return f"They differ in: {settings}. This setting is {verdict} (noise ± {CONFIDENT * noise:.2f} points, image by image)."
 
 

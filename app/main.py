@@ -7,13 +7,13 @@ from app.shared import resume_jobs
 
 st.set_page_config(page_title="WoodFisher Explorer", page_icon="✂️", layout="wide")
 
-# In the order in which someone new would walk. All names stand in the bar: menus would hide what there is.
+# In the order in which someone new would walk. All names stand in the bar, from 1280 pixels on: with icons
+# two would be hidden in a menu.
 SECTIONS = {
     "Learn": [
         st.Page(
             "app_pages/learn.py",
             title="Learn",
-            icon=":material/school:",
             help="How does it work? The derivation in steps.",
         ),
     ],
@@ -21,26 +21,22 @@ SECTIONS = {
         st.Page(
             "app_pages/explore.py",
             title="Explore",
-            icon=":material/explore:",
             help="What does this setting do?",
             default=True,
         ),
         st.Page(
             "app_pages/sensitivity.py",
             title="Sensitivity",
-            icon=":material/grid_on:",
             help="How much do the Fisher's settings matter?",
         ),
         st.Page(
             "app_pages/trust.py",
             title="Trust",
-            icon=":material/balance:",
             help="Where does the quadratic model stop being true?",
         ),
         st.Page(
             "app_pages/compensate.py",
             title="Compensate",
-            icon=":material/swap_horiz:",
             help="What do the survivors do?",
         ),
     ],
@@ -48,19 +44,16 @@ SECTIONS = {
         st.Page(
             "app_pages/compare.py",
             title="Compare",
-            icon=":material/compare_arrows:",
             help="Which method wins, where, and at what cost?",
         ),
         st.Page(
             "app_pages/gradual.py",
             title="Gradual",
-            icon=":material/stairs:",
             help="How should sparsity grow?",
         ),
         st.Page(
             "app_pages/speed.py",
             title="Speed",
-            icon=":material/speed:",
             help="What did I gain?",
         ),
     ],
@@ -68,13 +61,11 @@ SECTIONS = {
         st.Page(
             "app_pages/your_model.py",
             title="Your model",
-            icon=":material/upload_file:",
             help="What about my own network?",
         ),
         st.Page(
             "app_pages/runs.py",
             title="Runs",
-            icon=":material/history:",
             help="What have I tried?",
         ),
     ],

@@ -64,7 +64,7 @@ PRESETS = (
         "Too much damping",
         "explore",
         {"damping": "1e-1"},
-        "The curvature drowns: the statistic ranks as magnitude does, and the survivors hardly move.",
+        "The curvature drowns: the ranking nears magnitude's, the survivors move less, and much of the gain is gone.",
     ),
     Preset(
         "Too few samples",
@@ -76,7 +76,7 @@ PRESETS = (
         "Diagonal only",
         "explore",
         {"block": "1"},
-        "Blocks of one weight know no interactions: here that is worse than not looking at the data at all.",
+        "Blocks of one weight know no interactions: here that is no better than not looking at the data at all.",
     ),
     Preset(
         "Independent at 90 %",

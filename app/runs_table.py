@@ -108,9 +108,15 @@ def _columns(shown: pd.DataFrame) -> dict[str, object]:
     }
     numeric = {
         # "plain" shows 1000 as 999.9999999999999.
-        name: number(name.replace("_", " "), format="%d" if (shown[name].dropna() % 1 == 0).all() else "plain")
+        name: number(_heading(name), format="%d" if (shown[name].dropna() % 1 == 0).all() else "plain")
         for name in shown.select_dtypes("number").columns
         if name not in known
     }
-    rest = {name: name.replace("_", " ") for name in shown.columns if name not in known and name not in numeric}
+    rest = {name: _heading(name) for name in shown.columns if name not in known and name not in numeric}
     return {**{name: column for name, column in known.items() if name in shown}, **numeric, **rest}
+
+
+def _heading(name: str) -> str:
+    """A setting's name in words: ``Damping scale``, ``Schedule: end epoch``."""
+    words = name.replace("_", " ").replace(".", ": ")
+    return words[:1].upper() + words[1:]

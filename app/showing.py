@@ -2,14 +2,19 @@
 
 import re
 from functools import partial
+from html import escape
 
 import pandas as pd
 import streamlit as st
 
 
-def show(figure, sentence: str, key: str, data: pd.DataFrame | None = None) -> None:
-    """A chart with its sentence below, which is also its name for screen readers; ``data`` is what it was drawn from."""
-    Place().show(figure, sentence, key, data)
+def show(figure, sentence: str, key: str, data: pd.DataFrame | None = None, **selection) -> None:
+    """A chart with its sentence below, which is also its name for screen readers; ``data`` is what it was drawn from.
+
+    ``selection`` lets marks be chosen: Streamlit's ``on_select`` and ``selection_mode``. A selection is forgotten when the figure
+    changes: what is called must copy what it needs from ``st.session_state[key].selection``.
+    """
+    Place().show(figure, sentence, key, data, **selection)
 
 
 class Place:
@@ -19,10 +24,10 @@ class Place:
         # One slot for each: a container around all would stand empty for a moment at every drawing.
         self._chart, self._sentence, self._tools = st.empty(), st.empty(), st.empty()
 
-    def show(self, figure, sentence: str, key: str, data: pd.DataFrame | None = None) -> None:
-        """Draws; ``key`` must be new in this run of the page."""
+    def show(self, figure, sentence: str, key: str, data: pd.DataFrame | None = None, **selection) -> None:
+        """Draws; ``key`` must be new in this run of the page, ``selection`` as in the function :func:`show`."""
         alt = plain(sentence)
-        self._chart.plotly_chart(figure, key=key, alt=alt, config={"displaylogo": False})
+        self._chart.plotly_chart(figure, key=key, alt=alt, config={"displaylogo": False}, **selection)
         self._sentence.caption(sentence)
         if data is not None:
             with self._tools.popover("Take this chart", icon=":material/download:", type="tertiary"):
@@ -43,7 +48,9 @@ def plain(sentence: str) -> str:
 def standalone(figure, sentence: str) -> str:
     """A page of its own that needs no network, its finding below the chart."""
     body = figure.to_html(full_html=False, include_plotlyjs=True)
+    # Names that people gave to runs, files and classes stand in both.
+    title, words = escape(figure.layout.title.text or "Chart"), escape(sentence)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{figure.layout.title.text or "Chart"}</title>'
-        f'<body style="font-family: sans-serif">{body}<p>{sentence}</p></body></html>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<body style="font-family: sans-serif">{body}<p>{words}</p></body></html>'
     )

@@ -1,6 +1,7 @@
 """Take home: what a setting gave, as files; each is made when its button is clicked, and not before."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -106,7 +107,13 @@ def files(
             "Without the channels that went; the shapes say how many are left.",
         )
         found.insert(1, smaller)
-    return found
+    # In turn: the network is shared, and whoever runs it has other weights in it meanwhile.
+    return [(label, name, mime, partial(_in_turn, space, make), words) for label, name, mime, make, words in found]
+
+
+def _in_turn(space: Workspace, make: Callable[[], bytes]) -> bytes:
+    with space.cache.computing:
+        return make()
 
 
 def _run(config: PruneConfig, space: Workspace) -> dict[str, object]:

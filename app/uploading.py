@@ -1,5 +1,7 @@
 """Bringing weights and data: the two fields, what came of a file, samples to try it with, and taking it away again."""
 
+from functools import partial
+
 import streamlit as st
 
 from app.explain_own import brought_words
@@ -31,20 +33,16 @@ LIMITS = {
 def bring() -> None:
     """Both fields. What comes in is chosen in the sidebar at once, which must not be drawn yet."""
     with st.grid(2, min_column_width=320):
-        with st.container():
-            st.subheader("Weights")
-            _field(WEIGHTS, "A .safetensors file")
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption("Nothing at hand? Take ours and bring it:")
-                file = f"{SAMPLE_MODEL}.safetensors"
-                download(file, lambda: sample_weights(SAMPLE_MODEL), file, "application/octet-stream", "sample-weights")
-        with st.container():
-            st.subheader("Data")
-            _field(DATA, "An .npz file, or a zip of images")
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption("Nothing at hand? Take ours and bring it:")
-                file = f"{SAMPLE_DATA}.npz"
-                download(file, lambda: sample_data(SAMPLE_DATA), file, "application/octet-stream", "sample-data")
+        for kind, label, file, make in (
+            (WEIGHTS, "A .safetensors file", f"{SAMPLE_MODEL}.safetensors", partial(sample_weights, SAMPLE_MODEL)),
+            (DATA, "An .npz file, or a zip of images", f"{SAMPLE_DATA}.npz", partial(sample_data, SAMPLE_DATA)),
+        ):
+            with st.container():
+                st.subheader(kind.capitalize())
+                _field(kind, label)
+                with st.container(horizontal=True, vertical_alignment="center"):
+                    st.caption("Nothing at hand? Take ours and bring it:")
+                    download(file, make, file, "application/octet-stream", f"sample-{kind}")
 
 
 def _field(kind: str, label: str) -> None:

@@ -17,7 +17,7 @@ from app.explain_weights import (
     scatter_sentence,
     views_sentence,
 )
-from app.selecting import selectable
+from app.facts import facts_of
 from app.showing import show
 from app.state import View
 from woodfisher_core.experiments import Workspace, tables
@@ -88,7 +88,8 @@ def weights_view(
         curved = inverse is not None and not config.flops_power
         label = "" if rival is None else rival.label
         words = scatter_sentence(table, drawn, method.label, label, curved, layer is None)
-        selectable(figure, words, SCATTER, choose_selected, ("points", "box", "lasso"), drawn)
+        choice = {"on_select": choose_selected, "selection_mode": ("points", "box", "lasso")}
+        show(figure, words, SCATTER, drawn, **choice)
     with grid.cell():
         if found.empty:
             st.markdown("**What does the update do to them?**")
@@ -106,10 +107,10 @@ def weights_view(
     )
     grid = st.grid(2, min_column_width=440)
     _pictures(problem, outcome, at, found, shown, grid)
-    first = PrunableParameters.from_model(problem.model).names[0]
-    if at.name == first or (layer is None and first in parameters.names):
+    first = next((one for one in parameters.layers if one.module == facts_of(config.model).layers[0]), None)
+    if first is not None and (layer is None or at is first):
         with grid.cell():
-            _input_views(problem, outcome, next(one for one in parameters.layers if one.name == first))
+            _input_views(problem, outcome, first)
     with grid.cell():
         _table(found, method.unit)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from woodfisher_core.evaluation import CONFIDENT
+
 
 def percent(value: float, digits: int = 2) -> str:
     """``97.20 %`` from 97.2, its sign never on another line."""
@@ -18,6 +20,13 @@ def duration(seconds: float) -> str:
     if seconds < 0.9995:
         return f"{1000 * seconds:.{1 if seconds < 0.00995 else 0}f}\u00a0ms"
     return f"{seconds:.{1 if seconds < 9.95 else 0}f}\u00a0s" if seconds < 119.5 else f"{seconds / 60:.0f}\u00a0min"
+
+
+def gap_words(gap: float, error: float, digits: int = 2, more: str = "better", less: str = "worse") -> str:
+    """``1.20 points better``, or that both are equal; ``gap`` and its standard ``error`` in percentage points."""
+    if abs(gap) <= CONFIDENT * error:
+        return "equal within the noise of the test images"
+    return f"{abs(gap):.{digits}f} points {more if gap > 0 else less}"
 
 
 def listed(names: Sequence[str]) -> str:

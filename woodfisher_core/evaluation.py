@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy
 from woodfisher_core.errors import InputError
 
 Loss = Callable[..., Tensor]
+# A difference beyond so many of its standard errors is no luck: 95 % of a normal distribution, two-sided.
+CONFIDENT = 1.96
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ class GradualSchedule:
             )
         _check_rise(self.initial, self.final)
         if self.final == 0:
-            raise InputError("sparsity: expected a final one above 0, got 0. There is nothing to prune gradually.")
+            raise InputError(
+                "sparsity: expected a final one above 0, got 0. There is nothing to prune gradually: raise the sparsity."
+            )
         put("initial", float(self.initial))
         put("final", float(self.final))
         put("degree", _check_degree(self.degree))

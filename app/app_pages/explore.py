@@ -1,6 +1,7 @@
 """Explore: what does this setting do? One network, one method in focus, its rivals beside it."""
 
 import time
+from functools import partial
 
 import streamlit as st
 
@@ -22,7 +23,6 @@ from app.keeping import keep_button
 from app.layer_choice import choose_clicked, layer_choice
 from app.opening import opened
 from app.repeating import repeat
-from app.selecting import selectable
 from app.showing import show
 from app.taking import take_home
 from app.weights_view import rival_of, weights_view
@@ -87,7 +87,8 @@ def page() -> None:
     curves_cell = grid.cell()  # filled after what is quicker
     with grid.cell():
         figure = charts.layer_sparsity(layers, outcome.mask.sparsity, chosen=layer)
-        selectable(figure, layer_sentence(layers, config), "layers", choose_clicked, data=layers, args=("layers",))
+        click = {"on_select": partial(choose_clicked, "layers"), "selection_mode": "points"}
+        show(figure, layer_sentence(layers, config), "layers", layers, **click)
     with grid.cell():
         bins = tables.saliency_table(problem.parameters, outcome.saliency, outcome.mask.keep)
         thresholds = tables.thresholds_by_layer(problem.parameters, outcome.mask)
@@ -111,8 +112,9 @@ def page() -> None:
         changes = tables.loss_table(change)
         show(charts.loss_change(changes), loss_sentence(change), "loss", changes)
     if get_method(config.method).removes_channels:
-        with top:
-            st.markdown(smaller_sentence(space.report(config)))
+        report = space.report(config)
+        with top, space.cache.computing:  # it runs the network that all share
+            st.markdown(smaller_sentence(report))
     with top:
         keep_button(config, CURVE_SPARSITIES, "explore")
     flips = tables.flipped_table(problem.dense, pruned)

@@ -73,8 +73,8 @@ def line(space: Workspace, config: PruneConfig, magnitude: Evaluation, status) -
 
     bins, table = damping_line(space, config, dampings, progress)
     relative = config.damping_scale is DampingScale.RELATIVE
-    figure = charts.damping_frames(bins, table, get_method(config.method).unit, relative)
-    show(figure, line_sentence(table, config, magnitude.accuracy), "frames")
+    figure = charts.damping_frames(bins, table, get_method(config.method).unit, relative, config.damping)
+    show(figure, line_sentence(table, config, magnitude.accuracy), "frames", bins)
     return True
 
 

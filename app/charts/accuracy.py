@@ -4,6 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.bands import add_banded_line, add_dense_line
+from app.charts.drawing import Drawing
 from app.charts.style import GREY, finish, method_style
 
 
@@ -22,7 +23,7 @@ def accuracy_curve(
         current: (method, sparsity, accuracy) to mark.
         title: The question the chart answers.
     """
-    figure = go.Figure()
+    figure = Drawing()
     for method, part in points.groupby("method", sort=False):
         part = part.sort_values("sparsity")
         style = method_style(method)

@@ -1,13 +1,14 @@
 """A line with the band its noise makes: one legend entry, two traces."""
 
+import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
-from app.charts.style import LineStyle, translucent
+from app.charts.drawing import Drawing
+from app.charts.style import CONFIDENT, LineStyle, translucent
 
 
 def add_banded_line(
-    figure: go.Figure,
+    figure: Drawing,
     x: pd.Series,
     mean: pd.Series,
     error: pd.Series,
@@ -16,10 +17,11 @@ def add_banded_line(
     hover: str,
 ) -> None:
     """Adds ``mean`` (percent) over ``x`` with a band of ±1.96 ``error``; ``error`` is the hover text's ``customdata``."""
-    margin = 1.96 * error
+    x, mean, error = (np.asarray(values, dtype=float) for values in (x, mean, error))
+    margin = CONFIDENT * error
     figure.add_scatter(
-        x=pd.concat([x, x[::-1]]),
-        y=pd.concat([(mean + margin).clip(upper=100), (mean - margin).clip(lower=0)[::-1]]),
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([np.minimum(mean + margin, 100.0), np.maximum(mean - margin, 0.0)[::-1]]),
         fill="toself",
         mode="lines",  # with few points plotly would mark each of them too
         fillcolor=translucent(style.color, 0.15),
@@ -41,11 +43,11 @@ def add_banded_line(
     )
 
 
-def add_dense_line(figure: go.Figure, accuracy: float, color: str) -> None:
+def add_dense_line(figure: Drawing, accuracy: float, color: str) -> None:
     """The dense network's accuracy (percent) as a horizontal line."""
     figure.add_hline(
         y=accuracy,
         line={"color": color, "dash": "dot", "width": 1.5},
         annotation={"text": f"dense {accuracy:.2f} %", "font": {"size": 12}},
-        annotation_position="bottom right",
+        annotation_position="top right",
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
 from app.charts.style import BLUE, GREY, finish
 
 
@@ -16,7 +17,7 @@ def class_accuracy(table: pd.DataFrame, title: str = "Which classes pay for it?"
         table: Columns ``class``, ``dense``, ``pruned`` (percent), ``count`` (test images).
         title: The question the chart answers.
     """
-    figure = go.Figure()
+    figure = Drawing()
     gaps_x, gaps_y = [], []
     for _, row in table.iterrows():
         gaps_x += [row["class"], row["class"], None]
@@ -52,7 +53,7 @@ def flipped_examples(
     columns = min(6, max(1, len(images)))
     rows = max(1, -(-len(images) // columns))
     height, width = np.shape(images[0])[:2] if len(images) else (1, 1)
-    above, between = max(1, round(0.24 * height)), max(1, round(0.12 * width))
+    above, between = max(1, round(0.38 * height)), max(1, round(0.12 * width))
     # Transparent where there is no image.
     picture = np.zeros((rows * (height + above), columns * (width + between), 4), dtype=np.uint8)
     written = []
@@ -63,10 +64,11 @@ def flipped_examples(
         # The first row of an image is its uppermost; pixels are centred on whole numbers.
         place = {"x": left + width / 2 - 0.5, "y": top - 0.5, "yanchor": "bottom", "showarrow": False}
         written.append({**place, "text": caption, "font": {"size": 12}})
-    figure = go.Figure(go.Image(z=picture, colormodel="rgba", hoverinfo="skip"), {"annotations": written})
-    figure.update_xaxes(visible=False, constrain="domain")
-    figure.update_yaxes(visible=False, constrain="domain")
-    return finish(figure, title, 90 + 150 * rows)
+    figure = Drawing({"type": "image", "z": picture, "colormodel": "rgba", "hoverinfo": "skip"})
+    figure.update_layout(annotations=written)
+    figure.update_xaxes(visible=False, constrain="domain", constraintoward="left")
+    figure.update_yaxes(visible=False, constrain="domain", constraintoward="top")
+    return finish(figure, title, 60 + 130 * rows, top=44)
 
 
 def _coloured(image: np.ndarray) -> np.ndarray:

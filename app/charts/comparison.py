@@ -4,6 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.bands import add_banded_line, add_dense_line
+from app.charts.drawing import Drawing
 from app.charts.style import GREY, finish, method_style
 
 # What stands on the x axis: its title, whether it is logarithmic, and how a value is written on hover.
@@ -32,7 +33,7 @@ def comparison(
         published: Numbers of others, drawn as hollow stars: ``label``, ``style``, ``source``, ``sparsity``, ``accuracy``.
     """
     x_title, logarithmic, hover = X_AXES[by]
-    figure = go.Figure()
+    figure = Drawing()
     for label, part in points.groupby("label", sort=False):
         part = part.sort_values(by)
         style = method_style(part["style"].iloc[0])
@@ -53,7 +54,7 @@ def comparison(
     return finish(figure, title, 470)
 
 
-def _add_published(figure: go.Figure, part: pd.DataFrame, label: str) -> None:
+def _add_published(figure: Drawing, part: pd.DataFrame, label: str) -> None:
     style = method_style(part["style"].iloc[0])
     figure.add_scatter(
         x=part["sparsity"],

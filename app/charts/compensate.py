@@ -7,16 +7,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.bands import add_banded_line, add_dense_line
+from app.charts.drawing import Drawing
 from app.charts.saliency import SUPERSCRIPTS
-from app.charts.style import GREY, KEPT, ORANGE, PRUNED, PURPLE, LineStyle, finish
+from app.charts.style import CONFIDENT, GREY, KEPT, ORANGE, PRUNED, UPDATE_STYLES, finish
 from app.charts.two_weights import MOVE, STAY
 
-UPDATE_STYLES = {
-    "none": STAY,
-    "independent": LineStyle(ORANGE, "dash", "triangle-up"),
-    "scaled": LineStyle(PURPLE, "dashdot", "square"),
-    "joint": MOVE,
-}
 UPDATE_NAMES = {"none": "none", "independent": "independent", "scaled": "independent, scaled", "joint": "exact joint"}
 # What can be drawn over the sparsity: the column, its error's, the axis with its unit, and the question.
 EFFECTS = {
@@ -37,7 +32,7 @@ def survivors_that_move(survivors: pd.DataFrame, removed: str) -> go.Figure:
         survivors: Columns ``weight``, ``value``, ``move``, ``correlation``, ``kept``; largest move first.
         removed: The removed weight's name.
     """
-    figure = go.Figure()
+    figure = Drawing()
     for kept, name, color, pattern in ((True, "stays", KEPT, ""), (False, "goes as well", PRUNED, "/")):
         part = survivors[survivors["kept"] == kept]
         figure.add_bar(
@@ -77,7 +72,7 @@ def with_and_without(changes: pd.DataFrame) -> go.Figure:
         changes: Columns ``update`` (without, with), ``term`` (``|`` where a label may break), ``nats``, ``error`` (standard
             error; the whiskers are ±1.96 of it).
     """
-    figure = go.Figure()
+    figure = Drawing()
     for update, style, pattern in (("without", STAY, "/"), ("with", MOVE, "")):
         part = changes[changes["update"] == update]
         figure.add_bar(
@@ -85,7 +80,7 @@ def with_and_without(changes: pd.DataFrame) -> go.Figure:
             y=part["nats"],
             name=f"{update} the move",
             marker={"color": style.color, "pattern": {"shape": pattern, "size": 6, "solidity": 0.25}},
-            error_y={"type": "data", "array": 1.96 * part["error"], "thickness": 1.2, "color": GREY},
+            error_y={"type": "data", "array": CONFIDENT * part["error"], "thickness": 1.2, "color": GREY},
             customdata=part["error"],
             hovertemplate="%{x}: %{y:+.3g} nats (± %{customdata:.1g})<extra>" + f"{update} the move</extra>",
         )
@@ -107,14 +102,14 @@ def update_effects(
         sparsity: The setting's own, drawn as a line.
     """
     column, error, unit, question = EFFECTS[what]
-    figure = go.Figure()
+    figure = Drawing()
     for update, part in effects.groupby("update", sort=False):
         part, style, name = part.sort_values("sparsity"), UPDATE_STYLES[update], UPDATE_NAMES[update]
         if what == "accuracy":
             hover = "%{y:.2f} % at sparsity %{x:.2f}"
             add_banded_line(figure, part["sparsity"], part[column], part[error], name, style, hover)
             continue
-        whiskers = {"type": "data", "array": 1.96 * part[error], "thickness": 1.2} if error else None
+        whiskers = {"type": "data", "array": CONFIDENT * part[error], "thickness": 1.2} if error else None
         figure.add_scatter(
             x=part["sparsity"],
             y=part[column],
@@ -146,7 +141,7 @@ def independent_against_joint(moves: pd.DataFrame) -> go.Figure:
     Args:
         moves: Columns ``layer``, ``value``, ``independent``, ``joint``; one row a survivor.
     """
-    figure = go.Figure()
+    figure = Drawing()
     x, y = moves["joint"].to_numpy(), moves["independent"].to_numpy()
     reach = 1.05 * max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0), 1e-30)
     if len(moves) > MOST_POINTS:
@@ -163,17 +158,16 @@ def independent_against_joint(moves: pd.DataFrame) -> go.Figure:
             hovertemplate="joint %{x:+.3g}, independent %{y:+.3g}: %{customdata:,} survivors<extra></extra>",
         )
     else:
-        kind = go.Scattergl if len(moves) > MOST_SVG_POINTS else go.Scatter
-        figure.add_trace(
-            kind(
-                x=x,
-                y=y,
-                mode="markers",
-                name="a survivor",
-                marker={"size": 6, "opacity": 0.6, "color": KEPT, "symbol": "circle"},
-                customdata=np.stack([moves["layer"], moves["value"].round(4)], axis=1),
-                hovertemplate="%{customdata[0]}, w = %{customdata[1]}<br>joint %{x:+.3g}, independent %{y:+.3g}<extra></extra>",
-            )
+        kind = "scattergl" if len(moves) > MOST_SVG_POINTS else "scatter"
+        figure.add(
+            kind,
+            x=x,
+            y=y,
+            mode="markers",
+            name="a survivor",
+            marker={"size": 6, "opacity": 0.6, "color": KEPT, "symbol": "circle"},
+            customdata=np.stack([moves["layer"], moves["value"].round(4)], axis=1),
+            hovertemplate="%{customdata[0]}, w = %{customdata[1]}<br>joint %{x:+.3g}, independent %{y:+.3g}<extra></extra>",
         )
     figure.add_scatter(
         x=[-reach, reach],
@@ -194,7 +188,7 @@ def layer_moves(table: pd.DataFrame) -> go.Figure:
     Args:
         table: Columns ``layer``, ``update`` (independent, joint), ``low``, ``median``, ``high`` (fractions of |w|).
     """
-    figure = go.Figure()
+    figure = Drawing()
     layers = list(dict.fromkeys(table["layer"]))
     positive = table[["low", "median", "high"]].to_numpy()
     positive = positive[np.isfinite(positive) & (positive > 0)]

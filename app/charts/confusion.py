@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
 from app.charts.style import finish
 
 # More classes than this are too small to tell apart: those with most mistakes are drawn.
@@ -26,22 +27,21 @@ def confusion(table: pd.DataFrame, title: str = "Which class does the network ta
     z = shares.to_numpy(dtype=float)
     written = len(names) <= MOST_WRITTEN
     text = np.where((z >= 0.5) & written, np.char.mod("%.0f", np.nan_to_num(z)), "")
-    figure = go.Figure(
-        go.Heatmap(
-            x=names,
-            y=names,
-            z=z,
-            text=text,
-            texttemplate="%{text}",
-            customdata=counts.to_numpy(),
-            colorscale="Cividis",
-            zmin=0,
-            zmax=100,
-            xgap=1,
-            ygap=1,
-            colorbar={"title": {"text": "%", "side": "top"}, "thickness": 12},
-            hovertemplate="%{y} taken for %{x}: %{z:.1f} % (%{customdata:,} images)<extra></extra>",
-        )
+    figure = Drawing()
+    figure.add_heatmap(
+        x=names,
+        y=names,
+        z=z,
+        text=text,
+        texttemplate="%{text}",
+        customdata=counts.to_numpy(),
+        colorscale="Cividis",
+        zmin=0,
+        zmax=100,
+        xgap=1,
+        ygap=1,
+        colorbar={"title": {"text": "%", "side": "top"}, "thickness": 12},
+        hovertemplate="%{y} taken for %{x}: %{z:.1f} % (%{customdata:,} images)<extra></extra>",
     )
     figure.update_xaxes(title="answer of the network (class)", type="category")
     figure.update_yaxes(title="truth (class), a row 100 %", type="category", autorange="reversed")

@@ -22,7 +22,9 @@ def damping_title(relative: bool) -> str:
     return "damping λ / mean Fⱼⱼ" if relative else "damping λ"
 
 
-def damping_frames(bins: pd.DataFrame, points: pd.DataFrame, unit: str, relative: bool = False) -> go.Figure:
+def damping_frames(
+    bins: pd.DataFrame, points: pd.DataFrame, unit: str, relative: bool = False, current: float | None = None
+) -> go.Figure:
     """The statistic's histogram over all layers, with a λ slider of its own that redraws while it is dragged.
 
     Args:
@@ -30,6 +32,7 @@ def damping_frames(bins: pd.DataFrame, points: pd.DataFrame, unit: str, relative
         points: Columns ``damping``, ``accuracy`` (percent), ``threshold``.
         unit: The statistic's unit.
         relative: Whether ``damping`` is a multiple of the mean curvature.
+        current: The damping to begin with (the nearest is taken); the middle one by default.
     """
     low, high = bins["left"].min(), bins["right"].max()
     highest = 0
@@ -52,6 +55,8 @@ def damping_frames(bins: pd.DataFrame, points: pd.DataFrame, unit: str, relative
         label = f"λ = {power(point.damping)}{' mean Fⱼⱼ' if relative else ''}: {point.accuracy:.1f} %"
         frames.append(go.Frame(name=label, data=data))
     start = len(frames) // 2
+    if current is not None:
+        start = int((points["damping"].map(math.log) - math.log(current)).abs().to_numpy().argmin())
     figure = go.Figure(data=frames[start].data, frames=frames)
     instant = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"label": frame.name, "method": "animate", "args": [[frame.name], instant]} for frame in frames]

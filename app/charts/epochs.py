@@ -102,7 +102,7 @@ def saw_tooth(points: pd.DataFrame, dense_accuracy: float, at_once: pd.DataFrame
     lowest = min(points["accuracy"].min(), *(accuracy for *_, accuracy in levels))
     bottom = max(0.0, 10.0 * ((lowest - 4.0) // 10.0))
     figure.update_yaxes(title="test accuracy (%)", range=[bottom, 102])
-    return finish(figure, "What does each step cost, and what comes back?", _height(figure))
+    return finish(figure, "What does a step cost, and win back?", _height(figure))
 
 
 def loss_curves(points: pd.DataFrame, epochs: int) -> go.Figure:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
 from app.charts.style import BLUE, GREY, KEPT, ORANGE, VERMILION, finish
 
 # Safe under colour-vision deficiencies: red-orange below zero, blue above, a grey that neither theme's page has between.
@@ -63,16 +64,15 @@ def input_images(
         title: The question the chart answers.
     """
     bound = float(np.nanmax(np.abs(picture.to_numpy()), initial=1e-12))
-    figure = go.Figure(
-        go.Heatmap(
-            z=picture.to_numpy(),
-            colorscale=AROUND_ZERO,
-            zmin=-bound,
-            zmax=bound,
-            colorbar=BAR,
-            hoverongaps=False,
-            hovertemplate="weight %{z:.3f}<extra></extra>",
-        )
+    figure = Drawing()
+    figure.add_heatmap(
+        z=picture.to_numpy(),
+        colorscale=AROUND_ZERO,
+        zmin=-bound,
+        zmax=bound,
+        colorbar=BAR,
+        hoverongaps=False,
+        hovertemplate="weight %{z:.3f}<extra></extra>",
     )
     height = round(min(600, max(300, 170 + 480 * picture.shape[0] / picture.shape[1])))
     frames, names = [], []
@@ -97,18 +97,17 @@ def input_images(
     return _titled(figure, title, "neuron: weights it keeps; blank: removed", height)
 
 
-def _heat(picture: pd.DataFrame, ticks, chosen, **look) -> go.Figure:
+def _heat(picture: pd.DataFrame, ticks, chosen, **look) -> Drawing:
     down, right = ticks
     named = len(down) and picture.shape[0] > 0
-    figure = go.Figure(
-        go.Heatmap(
-            z=picture.to_numpy(),
-            x=picture.columns,
-            y=picture.index,
-            hoverongaps=False,
-            hovertemplate="%{z:.3g}<extra></extra>",
-            **look,
-        )
+    figure = Drawing()
+    figure.add_heatmap(
+        z=picture.to_numpy(),
+        x=picture.columns,
+        y=picture.index,
+        hoverongaps=False,
+        hovertemplate="%{z:.3g}<extra></extra>",
+        **look,
     )
     rows, columns = chosen
     if len(rows):
@@ -127,7 +126,7 @@ def _heat(picture: pd.DataFrame, ticks, chosen, **look) -> go.Figure:
     return figure
 
 
-def _framed(figure: go.Figure, picture: pd.DataFrame, title: str, what: str) -> go.Figure:
+def _framed(figure: Drawing, picture: pd.DataFrame, title: str, what: str) -> go.Figure:
     """Square cells where the picture is not too oblong, the first output on top."""
     rows, columns = (_reach(axis) for axis in (picture.index, picture.columns))
     oblong = max(rows, columns) / max(1.0, min(rows, columns))
@@ -146,10 +145,8 @@ def _reach(axis: pd.Index) -> float:
     return float(axis[-1] - axis[0]) * len(axis) / (len(axis) - 1) if len(axis) > 1 else 1.0
 
 
-def _titled(figure: go.Figure, title: str, what: str, height: int) -> go.Figure:
-    figure = finish(figure, title, height)
-    figure.update_layout(margin={"b": 48})
+def _titled(figure: Drawing, title: str, what: str, height: int) -> go.Figure:
     figure.add_annotation(
         text=what, x=0, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom", yshift=6, showarrow=False
     )
-    return figure
+    return finish(figure, title, height, bottom=48)

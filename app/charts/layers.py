@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
 from app.charts.style import GREY, KEPT, finish, translucent
 
 
@@ -18,20 +19,19 @@ def layer_sparsity(
         chosen: A layer to point at; the others step back.
     """
     table, faded = table.iloc[::-1], translucent(KEPT, 0.4)  # first layer on top
-    figure = go.Figure(
-        go.Bar(
-            x=table["sparsity"],
-            y=table["layer"],
-            orientation="h",
-            # No opacity a bar: with it plotly tells nobody that a bar was clicked.
-            marker={"color": [KEPT if chosen in (None, name) else faded for name in table["layer"]]},
-            text=[f" {kept:,} of {total:,} kept" for kept, total in zip(table["kept"], table["total"], strict=True)],
-            textposition="auto",
-            insidetextanchor="start",
-            textangle=0,
-            hovertemplate="%{y}: sparsity %{x:.2%}<extra></extra>",
-            showlegend=False,
-        )
+    figure = Drawing()
+    figure.add_bar(
+        x=table["sparsity"],
+        y=table["layer"],
+        orientation="h",
+        # No opacity a bar: with it plotly tells nobody that a bar was clicked.
+        marker={"color": [KEPT if chosen in (None, name) else faded for name in table["layer"]]},
+        text=[f" {kept:,} of {total:,} kept" for kept, total in zip(table["kept"], table["total"], strict=True)],
+        textposition="auto",
+        insidetextanchor="start",
+        textangle=0,
+        hovertemplate="%{y}: sparsity %{x:.2%}<extra></extra>",
+        showlegend=False,
     )
     figure.add_vline(
         x=overall,
@@ -40,9 +40,9 @@ def layer_sparsity(
             "text": f"network {100 * overall:.1f} %",
             "font": {"size": 12},
             "xanchor": "right" if overall > 0.5 else "left",
+            "yshift": 16,
         },
         annotation_position="top",
-        annotation_yshift=16,
     )
     figure.update_xaxes(title="share of the layer removed", range=[0, 1.02], tickformat=".0%", dtick=0.25)
     if chosen is not None:

@@ -4,14 +4,27 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.bands import add_banded_line, add_dense_line
-from app.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, LineStyle, finish, method_style
+from app.charts.drawing import Drawing
+from app.charts.style import (
+    BLUE,
+    CONFIDENT,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    UPDATE_STYLES,
+    VERMILION,
+    finish,
+    method_style,
+)
 
 NATS = "loss change (nats per image)"
 # An update keeps its look wherever it is drawn.
 UPDATES = {
-    "none": ("only zeroed", LineStyle(SKY, "dot", "diamond-open")),
-    "independent": ("independent update", LineStyle(ORANGE, "dash", "triangle-up")),
-    "joint": ("joint update", LineStyle(BLUE, "solid", "circle")),
+    "none": ("only zeroed", UPDATE_STYLES["none"]),
+    "independent": ("independent update", UPDATE_STYLES["independent"]),
+    "joint": ("joint update", UPDATE_STYLES["joint"]),
     "magnitude": ("magnitude, no update", method_style("magnitude")),
 }
 LABELS = {"true": ("true labels", BLUE, "circle"), "sampled": ("labels drawn from the network", ORANGE, "diamond-open")}
@@ -28,7 +41,7 @@ def taylor_path(table: pd.DataFrame, share: float) -> go.Figure:
         table: Columns ``share`` (of the step), ``measured``, ``first`` and ``both`` (loss changes in nats).
         share: The share marked.
     """
-    figure = go.Figure()
+    figure = Drawing()
     for column, name, color, dash, symbol in (
         ("measured", "measured", BLUE, "solid", "circle"),
         ("first", "slope alone", GREY, "dot", "x-thin-open"),
@@ -55,7 +68,7 @@ def removal_bars(table: pd.DataFrame) -> go.Figure:
     Args:
         table: Columns ``what`` (the others do), ``which`` (number it is) and ``nats``.
     """
-    figure = go.Figure()
+    figure = Drawing()
     looks = zip((GREY, BLUE, SKY), ("/", "", "x"), strict=True)
     for (which, part), (color, pattern) in zip(table.groupby("which", sort=False), looks, strict=False):
         figure.add_bar(
@@ -89,7 +102,7 @@ def fisher_against_hessian(weights: pd.DataFrame) -> go.Figure:
         weights: Columns ``weight``, ``hessian``, and ``true`` and ``sampled`` (nats per squared weight); what is not positive,
             or more than :data:`HESSIAN_DECADES` below the largest, has no place here.
     """
-    figure = go.Figure()
+    figure = Drawing()
     kinds = [kind for kind in LABELS if kind in weights]
     positive = weights[weights["hessian"] > weights["hessian"].max() * 10.0**-HESSIAN_DECADES]
     for kind in kinds:
@@ -122,7 +135,7 @@ def recursion_lines(steps: pd.DataFrame, closed: dict[int, float], damping: floa
         closed: Weight → the closed form's value.
         damping: λ; all lines begin at 1/λ.
     """
-    figure = go.Figure()
+    figure = Drawing()
     counts = sorted(steps["samples"].unique())
     places = {count: place for place, count in enumerate(counts)}  # evenly, since 0 has no logarithm
     for index, (weight, part) in enumerate(steps.groupby("weight", sort=False)):
@@ -163,7 +176,7 @@ def block_accuracy(table: pd.DataFrame, magnitude: float, dense: float) -> go.Fi
         dense: Percent.
     """
     style = method_style("magnitude")
-    figure = go.Figure()
+    figure = Drawing()
     figure.add_scatter(
         x=table["block"],
         y=table["accuracy"],
@@ -171,7 +184,7 @@ def block_accuracy(table: pd.DataFrame, magnitude: float, dense: float) -> go.Fi
         mode="lines+markers+text",
         line={"color": BLUE, "width": 2.5},
         marker={"size": 9},
-        error_y={"array": 1.96 * table["standard_error"], "thickness": 1.2, "color": GREY},
+        error_y={"array": CONFIDENT * table["standard_error"], "thickness": 1.2, "color": GREY},
         text=[f" {100 * share:.0f} % of F" for share in table["share"]],
         textposition="bottom right",
         textfont={"size": 11},
@@ -201,7 +214,7 @@ def update_curves(points: pd.DataFrame, dense: float, sparsity: float) -> go.Fig
         dense: Percent.
         sparsity: The one marked.
     """
-    figure = go.Figure()
+    figure = Drawing()
     for update, (name, style) in UPDATES.items():
         part = points[points["update"] == update].sort_values("sparsity")
         if len(part):
@@ -222,26 +235,24 @@ def ladder_bars(table: pd.DataFrame, dense: float) -> go.Figure:
         dense: Percent.
     """
     table = table.iloc[::-1]  # the first idea on top
-    figure = go.Figure(
-        go.Bar(
-            x=table["accuracy"],
-            y=table["idea"],
-            orientation="h",
-            marker={"color": BLUE},
-            error_x={"array": 1.96 * table["standard_error"], "thickness": 1.5, "color": GREY},
-            text=[f"{value:.1f} %" for value in table["accuracy"]],
-            textposition="inside",
-            insidetextanchor="start",
-            textangle=0,
-            hovertemplate="%{y}: %{x:.2f} %<extra></extra>",
-        )
+    figure = Drawing()
+    figure.add_bar(
+        x=table["accuracy"],
+        y=table["idea"],
+        orientation="h",
+        marker={"color": BLUE},
+        error_x={"array": CONFIDENT * table["standard_error"], "thickness": 1.5, "color": GREY},
+        text=[f"{value:.1f} %" for value in table["accuracy"]],
+        textposition="inside",
+        insidetextanchor="start",
+        textangle=0,
+        hovertemplate="%{y}: %{x:.2f} %<extra></extra>",
     )
     figure.add_vline(
         x=dense,
         line={"color": GREY, "dash": "dot", "width": 2},
-        annotation={"text": f"dense {dense:.1f} %", "font": {"size": 12}, "xanchor": "right"},
+        annotation={"text": f"dense {dense:.1f} %", "font": {"size": 12}, "xanchor": "right", "yshift": 16},
         annotation_position="top",
-        annotation_yshift=16,
     )
     figure.update_xaxes(title="test accuracy (%)", range=[0, 102])
     return finish(figure, "What did each idea buy?", 150 + 44 * len(table))

@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
 from app.charts.style import BLUE, ORANGE, finish
 
 
@@ -13,7 +14,7 @@ def loss_change(table: pd.DataFrame, title: str = "Did the quadratic model fores
         table: Columns ``term`` (``|`` where a label may break), ``samples`` (which samples), ``nats`` (mean loss change).
         title: The question the chart answers.
     """
-    figure = go.Figure()
+    figure = Drawing()
     patterns = ("", "x")
     for index, (samples, part) in enumerate(table.groupby("samples", sort=False)):
         figure.add_bar(

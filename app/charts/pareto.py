@@ -4,6 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.bands import add_dense_line
+from app.charts.drawing import Drawing
 from app.charts.style import GREY, finish, method_style
 
 
@@ -16,7 +17,7 @@ def pareto(points: pd.DataFrame, dense_accuracy: float, title: str) -> go.Figure
         dense_accuracy: Percent, drawn as a horizontal line.
         title: The question the chart answers.
     """
-    figure = go.Figure()
+    figure = Drawing()
     front = points[points["beaten_by"] == ""]
     figure.add_scatter(
         x=front["seconds"],

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.damping import damping_title, power
+from app.charts.drawing import Drawing
 from app.charts.measures import Axis, Levels, Measure
 from app.charts.style import ORANGE, SKY, VERMILION, finish
 
@@ -63,21 +64,20 @@ def heat_map(
         text=[_cell(cell, measure, several) for cell in cells], hover=[_hover(cell, measure) for cell in cells]
     )
     text, hover = (arranged(column).to_numpy().tolist() for column in ("text", "hover"))
-    figure = go.Figure(
-        go.Heatmap(
-            z=arranged(measure.spread if by_spread else measure.column).astype(float).to_numpy(),
-            x=columns,
-            y=rows,
-            text=text,
-            texttemplate="%{text}",
-            customdata=hover,
-            xgap=1,
-            ygap=1,
-            hoverongaps=False,
-            hovertemplate=f"{axis.letter} = %{{x}}, {damping_title(relative)} = %{{y}}<br>{measure.unit}: %{{customdata}}"
-            "<extra></extra>",
-            **(_spread_colors(measure, levels) if by_spread else _colors(measure, levels)),
-        )
+    figure = Drawing()
+    figure.add_heatmap(
+        z=arranged(measure.spread if by_spread else measure.column).astype(float).to_numpy(),
+        x=columns,
+        y=rows,
+        text=text,
+        texttemplate="%{text}",
+        customdata=hover,
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+        hovertemplate=f"{axis.letter} = %{{x}}, {damping_title(relative)} = %{{y}}<br>{measure.unit}: %{{customdata}}"
+        "<extra></extra>",
+        **(_spread_colors(measure, levels) if by_spread else _colors(measure, levels)),
     )
     undefined = [(columns[j], rows[i]) for i, row in enumerate(text) for j, cell in enumerate(row) if cell == UNDEFINED]
     if undefined:

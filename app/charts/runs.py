@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
 from app.charts.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, LineStyle, finish, method_style
 
 # One a run, so that two runs of one method stay apart; as many as are compared at once.
@@ -23,7 +24,7 @@ def runs_curve(points: pd.DataFrame, title: str = "How do these runs lose accura
         points: Columns ``run``, ``name``, ``sparsity`` (fraction), ``accuracy`` (percent), ``own`` (the run's own result).
         title: The question the chart answers.
     """
-    figure = go.Figure()
+    figure = Drawing()
     for style, (_, part) in zip(STYLES, points.groupby("run", sort=False), strict=False):
         name, curve, own = part["name"].iloc[0], part[~part["own"]], part[part["own"]]
         hover = "%{y:.2f} % at sparsity %{x:.4f}"
@@ -62,7 +63,7 @@ def runs_layers(table: pd.DataFrame, title: str = "What do these runs take from 
         table: Columns ``run``, ``name``, ``layer``, ``kept``, ``total``, ``sparsity`` (fraction).
         title: The question the chart answers.
     """
-    figure = go.Figure()
+    figure = Drawing()
     layers = list(dict.fromkeys(table["layer"]))
     for (style, pattern), (_, part) in zip(
         zip(STYLES, PATTERNS, strict=True), table.groupby("run", sort=False), strict=False

@@ -6,6 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.damping import damping_title, power
+from app.charts.drawing import Drawing
 from app.charts.measures import Axis, Levels, Measure
 from app.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, finish, method_style
 
@@ -39,7 +40,7 @@ def slices(
     """
     dampings_across = along == ALONG[0]
     across, lines = ("damping", axis.column) if dampings_across else (axis.column, "damping")
-    figure = go.Figure()
+    figure = Drawing()
     for index, value in enumerate(plane[lines].unique()):
         part = plane[(plane[lines] == value) & plane[measure.column].notna()]
         if part.empty:
@@ -106,7 +107,7 @@ def _said_spread(part: pd.DataFrame, measure: Measure) -> list[str]:
 
 
 def _add_dots(
-    figure: go.Figure, runs: pd.DataFrame, across: str, axis: Axis, measure: Measure, name: str, pick: int
+    figure: Drawing, runs: pd.DataFrame, across: str, axis: Axis, measure: Measure, name: str, pick: int
 ) -> None:
     known = runs[runs[measure.column].notna()]
     figure.add_scatter(

@@ -5,6 +5,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.damping import power
+from app.charts.drawing import Drawing
 from app.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, finish
 from app.charts.symlog import SymLog
 
@@ -30,7 +31,7 @@ def spectrum_frames(table: pd.DataFrame, directions: pd.DataFrame, total: int, c
     if len(lines) > len(COLORS):
         values = table["eigenvalue"].sort_values(ascending=False)
         lines = [(TOGETHER, pd.DataFrame({"rank": np.arange(1, len(values) + 1), "eigenvalue": values}))]
-    figure = go.Figure()
+    figure = Drawing()
     for index, (layer, part) in enumerate(lines):
         picked = np.unique(np.geomspace(1, len(part), POINTS).astype(int)) - 1
         figure.add_scatter(
@@ -43,27 +44,28 @@ def spectrum_frames(table: pd.DataFrame, directions: pd.DataFrame, total: int, c
         )
     longest = max((len(part) for _, part in lines), default=1)
 
-    def level(damping: float) -> go.Scatter:
+    def level(damping: float) -> dict[str, object]:
         line = {"color": VERMILION, "width": 2}
-        return go.Scatter(x=[1, max(2, longest)], y=[damping] * 2, name="damping λ", mode="lines", line=line)
+        ends = {"x": [1, max(2, longest)], "y": [damping] * 2}
+        return {"type": "scatter", **ends, "name": "damping λ", "mode": "lines", "line": line}
 
     frames = [
-        go.Frame(
-            name=f"λ = {power(row.damping)}: {row.effective:,.0f} of {total:,} directions",
-            data=[level(row.damping)],
-            traces=[len(lines)],
-        )
+        {
+            "name": f"λ = {power(row.damping)}: {row.effective:,.0f} of {total:,} directions",
+            "data": [level(row.damping)],
+            "traces": [len(lines)],
+        }
         for row in directions.itertuples()
     ]
     start = int(np.abs(np.log(directions["damping"].to_numpy() / current)).argmin())
-    figure.add_trace(level(directions["damping"].iloc[start]))
+    figure.traces.append(level(directions["damping"].iloc[start]))
     figure.frames = frames
     instant = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     figure.update_layout(
         sliders=[
             {
                 "active": start,
-                "steps": [{"label": f.name, "method": "animate", "args": [[f.name], instant]} for f in frames],
+                "steps": [{"label": f["name"], "method": "animate", "args": [[f["name"]], instant]} for f in frames],
                 "currentvalue": {"prefix": "", "font": {"size": 15}},
                 "pad": {"t": 56},
                 "ticklen": 0,
@@ -89,29 +91,28 @@ def curvature_map(matrix: np.ndarray, positions: np.ndarray, scale: tuple[SymLog
     names = [f"{position}" for position in positions]
     end = float(symlog([largest])[0])
     marks = [-largest, -largest / 10, 0.0, largest / 10, largest]
-    figure = go.Figure(
-        go.Heatmap(
-            z=symlog(matrix),
-            x=names,
-            y=names,
-            zmin=-end,
-            zmax=end,
-            colorscale=DIVERGING,
-            customdata=matrix,
-            hovertemplate="weights %{y} and %{x}: %{customdata:+.2e} " + CURVATURE + "<extra></extra>",
-            colorbar={
-                "orientation": "h",
-                "yref": "container",
-                "y": 0,
-                "yanchor": "bottom",
-                "thickness": 10,
-                "len": 0.9,
-                "tickvals": symlog(marks).tolist(),
-                "ticktext": [f"{mark:.1g}".replace("-", "−") for mark in marks],
-                "tickfont": {"size": 10},
-            },
-        )
+    figure = Drawing()
+    figure.add_heatmap(
+        z=symlog(matrix),
+        x=names,
+        y=names,
+        zmin=-end,
+        zmax=end,
+        colorscale=DIVERGING,
+        customdata=matrix,
+        hovertemplate="weights %{y} and %{x}: %{customdata:+.2e} " + CURVATURE + "<extra></extra>",
+        colorbar={
+            "orientation": "h",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "thickness": 10,
+            "len": 0.9,
+            "tickvals": symlog(marks).tolist(),
+            "ticktext": [f"{mark:.1g}".replace("-", "−") for mark in marks],
+            "tickfont": {"size": 10},
+        },
     )
     figure.update_xaxes(title="weight (number in its layer)", type="category", nticks=6)
     figure.update_yaxes(title="weight", type="category", autorange="reversed", nticks=6)
-    return finish(figure, title, 440).update_layout(margin={"t": 44})
+    return finish(figure, title, 440, top=44)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
 from app.charts.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, finish
 
 
@@ -46,9 +47,9 @@ def latency_bars(table: pd.DataFrame, batch: int) -> go.Figure:
     text = [f"{m:.3g} {unit}" for m in middle]
     hover = "%{y}: %{x:.4g} " + unit + ", quartiles %{customdata[0]:.4g} to %{customdata[1]:.4g}<extra></extra>"
     figure = _bars(shown, middle, text, scale * shown["high"], hover)
-    bars = figure.data[0]
-    bars.customdata = (scale * shown[["low", "high"]]).to_numpy()
-    bars.error_x = {
+    bars = figure.traces[0]
+    bars["customdata"] = (scale * shown[["low", "high"]]).to_numpy()
+    bars["error_x"] = {
         "type": "data",
         "symmetric": False,
         "array": scale * (shown["high"] - shown["seconds"]),
@@ -71,7 +72,7 @@ def work_and_time(table: pd.DataFrame) -> go.Figure:
     shown = shown[~shown.index.isin(("dense", "half"))]
     labels = _labels(shown)
     work = shown["multiply_adds"] / table["multiply_adds"]["dense"]
-    figure = go.Figure()
+    figure = Drawing()
     for label, left, taken in zip(labels, work, shown["ratio"], strict=True):
         figure.add_scatter(
             x=[left, taken],
@@ -117,8 +118,7 @@ def work_and_time(table: pd.DataFrame) -> go.Figure:
     most = max(1.15, 1.05 * float(shown["ratio_high"].clip(upper=4 * shown["ratio"].max()).max()))
     figure.update_xaxes(title="share of the network that is not pruned", tickformat=".0%", range=[0, most])
     figure.update_yaxes(type="category")
-    figure = finish(figure, "Does the time follow the multiply-adds?", 150 + ROW_PIXELS * len(shown))
-    return figure.update_layout(margin={"t": 104})
+    return finish(figure, "Does the time follow the multiply-adds?", 150 + ROW_PIXELS * len(shown), top=104)
 
 
 def kernel_lines(
@@ -134,7 +134,7 @@ def kernel_lines(
         current: The layer's sparsity in the setting on the left, drawn as a line.
     """
     scale, unit = _time_unit(table["seconds"].max())
-    figure = go.Figure()
+    figure = Drawing()
     for kernel, name, dash in (("dense", "dense kernel", "solid"), ("csr", "CSR kernel", "dash")):
         part = table[table["kernel"] == kernel].sort_values("sparsity")
         look = LOOKS[kernel]
@@ -189,26 +189,25 @@ def size_bars(table: pd.DataFrame) -> go.Figure:
     return _finish(figure, "How much space does it take?", len(table))
 
 
-def _finish(figure: go.Figure, title: str, rows: int) -> go.Figure:
+def _finish(figure: Drawing, title: str, rows: int) -> go.Figure:
     """The frame of a chart without a legend."""
-    return finish(figure, title, 100 + ROW_PIXELS * rows).update_layout(margin={"t": 44})
+    return finish(figure, title, 100 + ROW_PIXELS * rows, top=44)
 
 
-def _bars(shown: pd.DataFrame, middle: pd.Series, text: list[str], ends: pd.Series, hover: str) -> go.Figure:
+def _bars(shown: pd.DataFrame, middle: pd.Series, text: list[str], ends: pd.Series, hover: str) -> Drawing:
     """Horizontal bars with their number to the right of ``ends``, on a range that holds both."""
     labels = _labels(shown)
-    figure = go.Figure(
-        go.Bar(
-            x=middle,
-            y=labels,
-            orientation="h",
-            marker={
-                "color": [LOOKS[name].color for name in shown.index],
-                "pattern": {"shape": [LOOKS[name].hatch for name in shown.index], "size": 6, "solidity": 0.35},
-            },
-            hovertemplate=hover,
-            showlegend=False,
-        )
+    figure = Drawing()
+    figure.add_bar(
+        x=middle,
+        y=labels,
+        orientation="h",
+        marker={
+            "color": [LOOKS[name].color for name in shown.index],
+            "pattern": {"shape": [LOOKS[name].hatch for name in shown.index], "size": 6, "solidity": 0.35},
+        },
+        hovertemplate=hover,
+        showlegend=False,
     )
     # A far end, of a disturbed round, must not squeeze the bars.
     reach = ends.clip(upper=2 * middle.max())

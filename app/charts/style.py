@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
+
 # Okabe & Ito (2008).
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     "#0072B2",
@@ -15,6 +17,8 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY = (
     "#8C8C8C",
 )
 KEPT, PRUNED = BLUE, GREY
+# Bands and whiskers reach so many standard errors to either side: 95 %, as woodfisher_core.evaluation's.
+CONFIDENT = 1.96
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,13 @@ _METHODS = {
     "exact-obs": LineStyle(GREY, "solid", "hexagon"),
     "structured": LineStyle(PURPLE, "longdashdot", "pentagon"),
 }
+# How the survivors move, where updates of one mask stand side by side: the same on every page.
+UPDATE_STYLES = {
+    "none": LineStyle(GREEN, "dot", "diamond"),
+    "independent": LineStyle(ORANGE, "dash", "triangle-up"),
+    "scaled": LineStyle(PURPLE, "dashdot", "square"),
+    "joint": _METHODS["woodfisher"],
+}
 _OTHERS = (
     LineStyle(SKY, "dot", "star-open"),
     LineStyle(ORANGE, "longdashdot", "hourglass"),
@@ -61,15 +72,14 @@ def translucent(color: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
-def finish(figure: go.Figure, title: str, height: int) -> go.Figure:
-    """The common frame: the question as title, tight margins, the legend on top."""
-    # overwrite: five times as fast as merging into what is there.
-    figure.update_layout(
-        title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 16}, "y": 0.98, "yanchor": "top"},
-        height=height,
-        margin={"l": 8, "r": 12, "t": 84, "b": 8},
+def finish(drawn: Drawing | go.Figure, title: str, height: int, top: int = 84, bottom: int = 8) -> go.Figure:
+    """The common frame: the question as title, margins of ``top`` and ``bottom`` pixels, the legend on top."""
+    frame = {
+        "title": {"text": title, "x": 0, "xanchor": "left", "font": {"size": 16}, "y": 0.98, "yanchor": "top"},
+        "height": height,
+        "margin": {"l": 8, "r": 12, "t": top, "b": bottom},
         # Above the plot, below the title; yref container keeps the gap the same at every height.
-        legend={
+        "legend": {
             "orientation": "h",
             "x": 0,
             "xanchor": "left",
@@ -77,9 +87,15 @@ def finish(figure: go.Figure, title: str, height: int) -> go.Figure:
             "yanchor": "top",
             "yref": "container",
         },
-        hoverlabel={"namelength": -1},
-        overwrite=True,
-    )
-    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        "hoverlabel": {"namelength": -1},
+    }
+    if isinstance(drawn, Drawing):
+        drawn.update_layout(**frame)
+        for name in {"xaxis", "yaxis", *(one for one in drawn.layout if one.startswith(("xaxis", "yaxis")))}:
+            drawn.layout.setdefault(name, {})["automargin"] = True
+        return drawn.figure()
+    # overwrite: five times as fast as merging into what is there.
+    drawn.update_layout(**frame, overwrite=True)
+    for axis in (*drawn.select_xaxes(), *drawn.select_yaxes()):
         axis["automargin"] = True
-    return figure
+    return drawn

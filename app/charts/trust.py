@@ -3,16 +3,11 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts.style import BLUE, GREEN, GREY, KEPT, ORANGE, PRUNED, PURPLE, LineStyle, finish, method_style
+from app.charts.drawing import Drawing
+from app.charts.style import BLUE, GREEN, GREY, KEPT, ORANGE, PRUNED, UPDATE_STYLES, finish, method_style
 from app.charts.symlog import SymLog
 
 NATS = "loss change (nats per image)"
-# How each update is drawn, wherever several stand side by side.
-UPDATE_STYLES = {
-    "none": LineStyle(GREEN, "solid", "diamond"),
-    "independent": LineStyle(BLUE, "solid", "circle"),
-    "joint": LineStyle(PURPLE, "solid", "cross"),
-}
 UPDATE_NAMES = {"none": "no update", "independent": "independent update", "joint": "joint update"}
 MANY = 1000
 
@@ -36,27 +31,26 @@ def predicted_measured(
     ends = scale([min(low, 0.0), max(high, 0.0)])
     margin = 0.05 * float(ends[1] - ends[0]) or 1.0
     range_ = [float(ends[0]) - margin, float(ends[1]) + margin]
-    figure = go.Figure()
+    figure = Drawing()
     figure.add_scatter(
         x=range_, y=range_, mode="lines", name="as predicted", line={"color": GREY, "dash": "dash"}, hoverinfo="skip"
     )
-    kind = go.Scattergl if len(table) > MANY else go.Scatter
+    kind = "scattergl" if len(table) > MANY else "scatter"
     for kept, label, color, symbol in (
         (True, "kept by your setting", KEPT, "circle-open"),
         (False, "removed by it", PRUNED, "x"),
     ):
         part = table[table["kept"] == kept]
-        figure.add_trace(
-            kind(
-                x=scale(part[column]),
-                y=scale(part["measured"]),
-                mode="markers",
-                name=label,
-                marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.8},
-                customdata=part[["layer", "position", "weight", column, "measured"]],
-                hovertemplate="%{customdata[0]}, weight %{customdata[1]} (w = %{customdata[2]:.3g})<br>"
-                "predicted %{customdata[3]:+.2e}, measured %{customdata[4]:+.2e} nats",
-            )
+        figure.add(
+            kind,
+            x=scale(part[column]),
+            y=scale(part["measured"]),
+            mode="markers",
+            name=label,
+            marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.8},
+            customdata=part[["layer", "position", "weight", column, "measured"]],
+            hovertemplate="%{customdata[0]}, weight %{customdata[1]} (w = %{customdata[2]:.3g})<br>"
+            "predicted %{customdata[3]:+.2e}, measured %{customdata[4]:+.2e} nats",
         )
     values, text = scale.ticks(low, high, 7)
     figure.update_xaxes(title=f"{name} (nats)", range=range_, tickvals=values, ticktext=text, zeroline=True)
@@ -71,7 +65,7 @@ def step_path(table: pd.DataFrame, title: str = "How far does the parabola reach
         table: Columns ``t``, ``samples``, ``predicted``, ``hessian``, ``measured``, ``magnitude`` (nats); held-out come first.
         title: The question the chart answers.
     """
-    figure = go.Figure()
+    figure = Drawing()
     colors = (BLUE, ORANGE)
     for index, (samples, part) in enumerate(table.groupby("samples", sort=False)):
         lines = [
@@ -102,8 +96,7 @@ def step_path(table: pd.DataFrame, title: str = "How far does the parabola reach
     )
     figure.update_xaxes(title="t, share of the step δ taken (w + tδ)")
     figure.update_yaxes(title=NATS, zeroline=True)
-    figure = finish(figure, title, 460)
-    return figure.update_layout(margin={"t": 140})
+    return finish(figure, title, 460, top=140)
 
 
 def loss_growth(
@@ -117,13 +110,13 @@ def loss_growth(
         current: The sparsity in focus, to mark.
         title: The question the chart answers.
     """
-    figure = go.Figure()
+    figure = Drawing()
     figure.add_scatter(x=[None], y=[None], mode="lines", name="dotted: predicted", line={"color": GREY, "dash": "dot"})
     for (method, update), part in table.groupby(["method", "update"], sort=False):
         rival = method != "woodfisher"
         style = method_style(method) if rival else UPDATE_STYLES[update]
         name = f"{method}, {UPDATE_NAMES[update]}" if rival else UPDATE_NAMES[update]
-        for column, dash in (("measured", style.dash), ("predicted", "dot")):
+        for column, dash in (("measured", style.dash if rival else "solid"), ("predicted", "dot")):
             if rival and column == "predicted":
                 continue
             shown = part[part[column] > 0]
@@ -142,5 +135,4 @@ def loss_growth(
         figure.add_vline(x=100.0 * current, line={"color": GREY, "dash": "dot", "width": 1.5})
     figure.update_xaxes(title="sparsity (% of the weights removed)")
     figure.update_yaxes(title=NATS, type="log", exponentformat="power")
-    figure = finish(figure, title, 460)
-    return figure.update_layout(margin={"t": 140})
+    return finish(figure, title, 460, top=140)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from app.charts.style import BLUE, GREEN, GREY, ORANGE, LineStyle, finish, method_style
+from app.charts.drawing import Drawing
+from app.charts.style import BLUE, GREY, ORANGE, UPDATE_STYLES, finish
 
 # Leaving the others where they are, as OBD does, against moving them, as OBS and the joint update do.
-STAY = LineStyle(GREEN, "dot", "diamond")
-MOVE = method_style("woodfisher")
+STAY, MOVE = UPDATE_STYLES["none"], UPDATE_STYLES["joint"]
 TRAINED = {"symbol": "star", "size": 15, "color": ORANGE}
 HEIGHT = 470
 MODEL = "loss by the model"
@@ -32,16 +32,17 @@ def two_weights_frames(places: pd.DataFrame, rings: pd.DataFrame, start: float, 
         own = rings[rings["correlation"] == correlation]
         losses = spots.set_index("place")["loss"]
         name = f"ρ = {correlation:.2f}: OBD loses {losses['obd']:.2f}, OBS {losses['obs']:.2f}".replace("-", "−")
-        frames.append(go.Frame(name=name, data=_traces(spots, own, ("w₁", "w₂"))))
+        frames.append({"name": name, "data": _traces(spots, own, ("w₁", "w₂"))})
     known = sorted(places["correlation"].unique())
     active = min(range(len(known)), key=lambda i: abs(known[i] - start))
-    figure = go.Figure(data=frames[active].data, frames=frames)
+    figure = Drawing(*frames[active]["data"])
+    figure.frames = frames
     instant = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
     figure.update_layout(
         sliders=[
             {
                 "active": active,
-                "steps": [{"label": f.name, "method": "animate", "args": [[f.name], instant]} for f in frames],
+                "steps": [{"label": f["name"], "method": "animate", "args": [[f["name"]], instant]} for f in frames],
                 "currentvalue": {"prefix": "", "font": {"size": 15}},
                 "pad": {"t": 50},
                 "ticklen": 0,
@@ -79,10 +80,11 @@ def pair_plane(
         window: ((x from, to), (y from, to)).
         level: Loss between one contour and the next (nats).
     """
-    figure = go.Figure()
+    figure = Drawing()
     if surface is not None:
         grid = surface.pivot(index="second", columns="first", values="nats")
-        figure.add_contour(
+        figure.add(
+            "contour",
             x=grid.columns,
             y=grid.index,
             z=grid.to_numpy(),
@@ -93,68 +95,72 @@ def pair_plane(
             showlegend=True,
             hovertemplate="measured %{z:+.2g} nats<extra></extra>",
         )
-    figure.add_traces(_traces(places, rings, names))
+    model, *others = _traces(places, rings, names)
+    figure.traces += [model | {"name": f"loss by the model, every {level:.2g} nats"}, *others]
     _frame(figure, (f"{names[0]}, removed", names[1]), window)
     _axis_of_removal(figure, 1)
-    figure.update_traces(name=f"loss by the model, every {level:.2g} nats", selector={"name": MODEL})
     return finish(figure, "And in this network?", HEIGHT + 70)
 
 
-def _traces(places: pd.DataFrame, rings: pd.DataFrame, names: Sequence[str]) -> list[go.Scatter]:
+def _traces(places: pd.DataFrame, rings: pd.DataFrame, names: Sequence[str]) -> list[dict[str, object]]:
     at = places.set_index("place")
     plain, touching = rings[rings["through"] == "level"], rings[rings["through"] == "obs"]
     where = f"{names[0]} %{{x:.3f}}, {names[1]} %{{y:.3f}}"
     traces = [
-        go.Scatter(
-            x=plain["first"].to_numpy("float32"),
-            y=plain["second"].to_numpy("float32"),
-            mode="lines",
-            name=MODEL,
-            line={"color": GREY, "width": 1.2},
-            hoverinfo="skip",
-        ),
-        go.Scatter(
-            x=touching["first"].to_numpy("float32"),
-            y=touching["second"].to_numpy("float32"),
-            mode="lines",
-            showlegend=False,
-            line={"color": BLUE, "width": 1.5, "dash": "dash"},
-            hoverinfo="skip",
-        ),
+        {
+            "type": "scatter",
+            "x": plain["first"].to_numpy("float32"),
+            "y": plain["second"].to_numpy("float32"),
+            "mode": "lines",
+            "name": MODEL,
+            "line": {"color": GREY, "width": 1.2},
+            "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter",
+            "x": touching["first"].to_numpy("float32"),
+            "y": touching["second"].to_numpy("float32"),
+            "mode": "lines",
+            "showlegend": False,
+            "line": {"color": BLUE, "width": 1.5, "dash": "dash"},
+            "hoverinfo": "skip",
+        },
     ]
     for place, label, style in (("obd", "OBD: the other stays", STAY), ("obs", "OBS: the other moves", MOVE)):
         end = at.loc[place]
         nats = f"{end['loss']:.3g}"
         traces.append(
-            go.Scatter(
-                x=[at.loc["trained", "first"], end["first"]],
-                y=[at.loc["trained", "second"], end["second"]],
-                mode="lines+markers",
-                name=label,
-                line={"color": style.color, "dash": style.dash, "width": 3},
-                marker={"symbol": style.symbol, "size": [0, 13], "color": style.color},
-                hovertemplate=f"{where}: loses {nats}<extra>{label}</extra>",
-            )
+            {
+                "type": "scatter",
+                "x": [at.loc["trained", "first"], end["first"]],
+                "y": [at.loc["trained", "second"], end["second"]],
+                "mode": "lines+markers",
+                "name": label,
+                "line": {"color": style.color, "dash": style.dash, "width": 3},
+                "marker": {"symbol": style.symbol, "size": [0, 13], "color": style.color},
+                "hovertemplate": f"{where}: loses {nats}<extra>{label}</extra>",
+            }
         )
     traces.append(
-        go.Scatter(
-            x=[at.loc["trained", "first"]],
-            y=[at.loc["trained", "second"]],
-            mode="markers",
-            name="trained",
-            marker=TRAINED,
-            hovertemplate=f"{where}<extra>trained</extra>",
-        )
+        {
+            "type": "scatter",
+            "x": [at.loc["trained", "first"]],
+            "y": [at.loc["trained", "second"]],
+            "mode": "markers",
+            "name": "trained",
+            "marker": TRAINED,
+            "hovertemplate": f"{where}<extra>trained</extra>",
+        }
     )
     return traces
 
 
-def _axis_of_removal(figure: go.Figure, removed: int) -> None:
+def _axis_of_removal(figure: Drawing, removed: int) -> None:
     """The line on which the removed weight is zero."""
     add = figure.add_vline if removed == 1 else figure.add_hline
     add(**{"x" if removed == 1 else "y": 0.0}, line={"color": GREY, "width": 3}, layer="below")
 
 
-def _frame(figure: go.Figure, titles: tuple[str, str], window: Sequence[tuple[float, float]]) -> None:
+def _frame(figure: Drawing, titles: tuple[str, str], window: Sequence[tuple[float, float]]) -> None:
     figure.update_xaxes(title=titles[0], range=window[0], zeroline=False)
     figure.update_yaxes(title=titles[1], range=window[1], zeroline=False)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.charts.drawing import Drawing
 from app.charts.style import BLUE, GREEN, GREY, KEPT, ORANGE, PRUNED, VERMILION, finish
 
 # Above so many marks the browser draws on the graphics card.
@@ -38,9 +39,9 @@ def weight_scatter(
     differs = drawn["kept"] != drawn["rival"] if "rival" in drawn else drawn["kept"] & False
     size, statistic = drawn["before"].abs(), drawn["statistic"]
     x, y = size, statistic
-    mark = go.Scattergl if len(drawn) > MOST_AS_SVG else go.Scatter
+    mark = "scattergl" if len(drawn) > MOST_AS_SVG else "scatter"
     verdicts = {"given up": f", {rival} keeps it", "saved": f", {rival} removes it"}
-    figure = go.Figure()
+    figure = Drawing()
     for name, rows, color, symbol, width in (
         ("removed", ~drawn["kept"] & ~differs, PRUNED, "x-thin-open", 5),
         ("kept", drawn["kept"] & ~differs, KEPT, "circle", 5),
@@ -50,30 +51,28 @@ def weight_scatter(
         if not rows.any():
             continue
         part = drawn[rows]
-        figure.add_trace(
-            mark(
-                x=x[rows],
-                y=y[rows],
-                name=name,
-                mode="markers",
-                marker={"color": color, "symbol": symbol, "size": width, "opacity": 0.75 if width < 9 else 1.0},
-                customdata=part["position"],
-                text=part["layer"].astype(str),
-                hovertemplate="%{text} number %{customdata}: |w| %{x:.3g}, statistic %{y:.2e}" + verdicts.get(name, ""),
-            )
+        figure.add(
+            mark,
+            x=x[rows],
+            y=y[rows],
+            name=name,
+            mode="markers",
+            marker={"color": color, "symbol": symbol, "size": width, "opacity": 0.75 if width < 9 else 1.0},
+            customdata=part["position"],
+            text=part["layer"].astype(str),
+            hovertemplate="%{text} number %{customdata}: |w| %{x:.3g}, statistic %{y:.2e}" + verdicts.get(name, ""),
         )
     rings = drawn["position"].isin(list(chosen))
     if rings.any():
-        figure.add_trace(
-            mark(
-                x=x[rings],
-                y=y[rings],
-                name="chosen",
-                mode="markers",
-                marker={"color": ORANGE, "symbol": "circle-open", "size": 14, "line": {"width": 2}},
-                customdata=drawn["position"][rings],
-                hoverinfo="skip",
-            )
+        figure.add(
+            mark,
+            x=x[rings],
+            y=y[rings],
+            name="chosen",
+            mode="markers",
+            marker={"color": ORANGE, "symbol": "circle-open", "size": 14, "line": {"width": 2}},
+            customdata=drawn["position"][rings],
+            hoverinfo="skip",
         )
     words = {"font": {"size": 12}, "showarrow": False}
     if threshold is not None and threshold > 0 and math.isfinite(threshold):
@@ -117,7 +116,7 @@ def weight_moves(picked: pd.DataFrame, title: str = "What does the update do to 
     for row in picked.itertuples():
         lines_x += [row.before, row.after, None]
         lines_y += [row.name, row.name, None]
-    figure = go.Figure()
+    figure = Drawing()
     figure.add_scatter(
         x=lines_x, y=lines_y, mode="lines", line={"color": GREY, "width": 2}, hoverinfo="skip", showlegend=False
     )

@@ -2,8 +2,8 @@
 
 from app.charts.learn import block_accuracy
 from app.learning.step import Shown, Step, Try, tex
-from app.words import percent, share
-from woodfisher_core.evaluation import paired_standard_error
+from app.words import gap_words, percent, share
+from woodfisher_core.evaluation import CONFIDENT, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.lesson_fisher import block_runs, block_sizes
 from woodfisher_core.memory import gib
@@ -43,16 +43,12 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
     )
     network, own = found.results["network"], found.results["layer"]
     gap, noise = network.accuracy - own.accuracy, paired_standard_error(network, own)
-    verdict = (
-        "equal within the noise of the test images"
-        if abs(gap) <= 1.96 * noise
-        else f"{abs(gap):.1f} points {'better' if gap > 0 else 'worse'}, more than the test images' noise"
-    )
+    verdict = gap_words(gap, noise, 1)
     between = 1.0 - layer["share"]
     answer = (
         f"Between the layers lie {share(between)} of $F$'s squared entries. Yet the block over the network gives "
-        f"{percent(network.accuracy, 1)}, one a layer {percent(own.accuracy, 1)}: {verdict} (±{1.96 * noise:.1f} points). "
-        "What lies "
+        f"{percent(network.accuracy, 1)}, one a layer {percent(own.accuracy, 1)}: {verdict} (noise "
+        f"±{CONFIDENT * noise:.1f} points). What lies "
         f"between the layers is estimated from the same {config.num_samples:,} images as the rest, over far more entries."
     )
     figure = block_accuracy(table, magnitude.accuracy, problem.dense.accuracy)

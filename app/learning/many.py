@@ -2,7 +2,7 @@
 
 from app.charts.learn import update_curves
 from app.learning.step import Shown, Step, Try, tex
-from app.words import percent, share
+from app.words import gap_words, percent, share
 from woodfisher_core.evaluation import paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.lesson import many_weights, update_runs
@@ -13,11 +13,7 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
     none, alone, joint = (found.results[name] for name in ("none", "independent", "joint"))
     part = found.removed / (found.removed + found.kept)
     gap, noise = joint.accuracy - alone.accuracy, paired_standard_error(joint, alone)
-    verdict = (
-        "equal within the noise of the test images"
-        if abs(gap) <= 1.96 * noise
-        else f"{abs(gap):.1f} points {'more' if gap > 0 else 'less'}"
-    )
+    verdict = gap_words(gap, noise, 1, "more", "less")
     idea = (
         f"Now {found.removed:,} weights go together. The **mask** is simple: rank all by $\\rho$, remove the lowest. The "
         "**update** "

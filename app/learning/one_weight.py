@@ -25,12 +25,19 @@ def show(space: Workspace, config: PruneConfig, which: str) -> Shown:
         rf"w_q+\delta_q={tex(one.weight)}{signed(one.left - one.weight)}={tex(round(one.left, 12))},\qquad"
         rf"\|\delta_{{\text{{others}}}}\|={tex(one.moved)}",
     )
+    table = one.table()
     sentence = (
         f"Measured on {one.images:,} of the Fisher's images, zeroing it costs {nats(one.measured[0])} if the others stay and "
         f"{nats(one.measured[1])} if they move"
     )
     if one.held_out is not None:
         sentence += f"; on images the Fisher has not seen, {nats(one.held_out[0])} and {nats(one.held_out[1])}"
+    stay, move = (
+        float(part["nats"].iloc[0]) for _, part in table[table["which"] == "predicted"].groupby("what", sort=False)
+    )
+    sentence += (
+        f". The predictions, {nats(stay)} and {nats(move)}, count the slope gᵀδ too, which the statistic leaves out"
+    )
     moved = [
         f"{row.layer} no. {row.weight:,} ({row.before:+.3f} → {row.after:+.3f})" for row in one.movers.itertuples()
     ]
@@ -42,7 +49,7 @@ def show(space: Workspace, config: PruneConfig, which: str) -> Shown:
         if moved
         else "None: its gradient is zero on every image, so nothing depends on it, and there is nothing to make up for."
     )
-    return Shown(idea, numbers, removal_bars(one.table()), sentence + ".", one.table(), answer)
+    return Shown(idea, numbers, removal_bars(table), sentence + ".", table, answer)
 
 
 def tex_words(value: float) -> str:

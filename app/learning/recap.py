@@ -5,6 +5,7 @@ import pandas as pd
 from app.charts.learn import ladder_bars
 from app.learning.step import Shown, Step, tex
 from app.words import percent, share
+from woodfisher_core.evaluation import CONFIDENT
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.lesson import Rung, ladder, plain
 
@@ -29,16 +30,16 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
         rf"N={tex(own.num_samples)},\quad\lambda={tex(space.damping(own))},\quad B=\text{{{own.block_size}}},\quad "
         rf"s={own.sparsity:g}\;:\quad{last.result.accuracy:.1f}\,\%",
     )
-    gains = [rung for rung in rungs[1:] if rung.gain > 1.96 * rung.error]
+    gains = [rung for rung in rungs[1:] if rung.gain > CONFIDENT * rung.error]
     most = max(rungs[1:], key=lambda rung: rung.gain)
     sentence = (
         f"The largest step up is “{most.label}” ({most.gain:+.1f} points). {len(gains)} of the {len(rungs) - 1} steps are "
         "gains beyond "
         "the noise of the test images."
     )
-    losses = [rung for rung in rungs[1:] if rung.gain < -1.96 * rung.error]
+    losses = [rung for rung in rungs[1:] if rung.gain < -CONFIDENT * rung.error]
     answer = f"{_losses(losses)} At each rung, against the one before: " + "; ".join(
-        f"{rung.label} {rung.gain:+.1f} ± {1.96 * rung.error:.1f}" for rung in rungs[1:]
+        f"{rung.label} {rung.gain:+.1f} ± {CONFIDENT * rung.error:.1f}" for rung in rungs[1:]
     )
     return Shown(idea, numbers, ladder_bars(table, dense), sentence, table, answer + " points.")
 

@@ -1,5 +1,6 @@
 """The app through Streamlit's own test runner, each test from an empty cache."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import asking
+from app.charts.drawing import Drawing
 from app.shared import workspace
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
@@ -30,6 +32,18 @@ def _own_store(monkeypatch, tmp_path):
 def _patient(monkeypatch):
     """What waits for a click must not depend on how busy the machine is; tests of the question set it to nothing."""
     monkeypatch.setattr(asking, "ASK_SECONDS", 3600.0)
+
+
+@pytest.fixture(autouse=True)
+def _checked_figures(monkeypatch):
+    """Every figure drawn in a test has only properties that plotly knows."""
+    quick = Drawing.figure
+
+    def checked(drawing: Drawing):
+        assert json.loads(quick(drawing, checked=True).to_json()) == json.loads(quick(drawing).to_json())
+        return quick(drawing)
+
+    monkeypatch.setattr(Drawing, "figure", checked)
 
 
 @pytest.fixture(autouse=True)

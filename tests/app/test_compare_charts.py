@@ -5,6 +5,7 @@ import pytest
 
 from app.charts import comparison, layer_panels, pareto
 from app.charts.style import method_style
+from app.explain_compare import finding
 
 POINTS = pd.DataFrame(
     {
@@ -86,3 +87,9 @@ def test_a_panel_a_method_all_on_the_same_axes(baseline):
     assert titles[:3] == ["Magnitude", "L-OBS", "SNIP"]
     ranges = {tuple(figure.layout[name].range) for name in ("xaxis", "xaxis2", "xaxis3")}
     assert ranges == {(0, 1.02)}
+
+
+def test_methods_that_keep_the_same_have_no_winner():
+    """At sparsity 0 nobody keeps most."""
+    level = pd.DataFrame({"label": ["a", "b"], "accuracy": [97.2, 97.2], "verdict": ["equal", "equal"]})
+    assert finding(level, level, "a", 97.2, "0 % sparsity").startswith("At 0 % sparsity all methods keep the same")

@@ -8,14 +8,18 @@ from app.charts import (
     EFFECTS,
     independent_against_joint,
     layer_moves,
+    learn,
     pair_plane,
     survivors_that_move,
+    trust,
     two_weights_frames,
     update_effects,
     with_and_without,
 )
 from app.charts.compensate import MOST_POINTS, UPDATE_STYLES
+from app.explain_compensate import agreement_sentence, layers_sentence
 from woodfisher_core.experiments.two_weights import TwoWeights, contour_set, over_correlations, places
+from woodfisher_core.experiments.update_effects import Agreement
 
 PAIR = TwoWeights(1.0, 0.7, 1.0, 4.0, 0.0)
 
@@ -137,3 +141,19 @@ def test_layers_with_their_spread():
 
 def test_every_update_has_a_dash_and_a_marker_of_its_own():
     assert len({(style.dash, style.symbol) for style in UPDATE_STYLES.values()}) == len(UPDATE_STYLES)
+    assert {learn.UPDATES[name][1] for name in learn.UPDATES if name in UPDATE_STYLES} <= set(UPDATE_STYLES.values())
+    assert trust.UPDATE_STYLES is UPDATE_STYLES
+
+
+def test_an_independent_move_uphill_is_not_called_too_long():
+    """Where the best multiple of it is negative, no length of it helps."""
+    found = Agreement(-0.16, 0.34, 0.2, 0.3, 0.5, 27)
+    assert "however short" in agreement_sentence(found, -2.2)
+    assert "too long: 0.5 times" in agreement_sentence(found, 0.5)
+    assert "too short: 2.1 times" in agreement_sentence(found, 2.1)
+
+
+def test_where_nobody_moves_no_layer_moves_most():
+    table = pd.DataFrame({"layer": ["a", "b"], "update": ["joint"] * 2, "median": [0.0, 0.0]})
+    assert layers_sentence(table) == "Nobody moves."
+    assert layers_sentence(table.assign(median=[0.0, 0.2])).startswith("Most in b under")

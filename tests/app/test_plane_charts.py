@@ -185,6 +185,9 @@ def test_frames_follow_the_damping():
     assert "nats" in figure.layout.xaxis.title.text
     relative = damping_frames(bins, points, "nats", relative=True)
     assert relative.frames[0].name == "λ = 10⁻³ mean Fⱼⱼ: 70.0 %"
+    begun = damping_frames(bins, points, "nats", current=1e-3)
+    assert begun.layout.sliders[0].active == 0
+    assert list(begun.data[2].x) == [-3.0, -3.0]
 
 
 def test_the_current_damping_is_not_hidden_with_the_ticks():

@@ -108,7 +108,7 @@ def test_lines_can_run_along_the_other_axis(runs, name, values, kind, places):
     assert figure.layout.xaxis.type == kind
     assert "(" in figure.layout.xaxis.title.text
     assert figure.layout.title.text == axis.question
-    assert "at λ = 10⁻³" in slice_sentence(cells, axis, ACCURACY, ALONG[1])
+    assert " points at λ = 10⁻³" in slice_sentence(cells, axis, ACCURACY, ALONG[1])
 
 
 def test_eight_lines_differ_by_more_than_colour():

@@ -136,6 +136,9 @@ def test_a_faster_dense_kernel_is_not_credited_to_the_zeros(table):
 
 def test_the_other_sentences(table, sizes, kernels):
     assert "zeros left out, CSR: 3.00× as long (95\u00a0%: 2.80 to 3.10), slower" in latency_sentence(table, 1, True)
+    close = table.copy()
+    close.loc["csr", ["ratio", "ratio_low", "ratio_high"]] = [0.95, 0.92, 0.97]
+    assert "0.92 to 0.97), equal (within 10\u00a0%)" in latency_sentence(close, 1, True)
     assert "processor time of one thread" in latency_sentence(table, 1, True)
     assert "wall-clock time on 4 threads" in latency_sentence(table, 4, True)
     assert "15.0 times as long as that in *zeros left out, CSR*" in work_sentence(table)

@@ -39,6 +39,13 @@ def test_every_part_counts_what_it_needs(space):
     assert joint.seconds == pytest.approx(parts)
 
 
+def test_fewer_test_images_cost_less(space):
+    """What was measured with few does not stand for all, and the other way round."""
+    few = cost.predict(space, [POINT.replace(test_images=50)]).networks
+    every = cost.predict(space, [POINT]).networks
+    assert few / 50 == pytest.approx(every / len(space.problem(POINT).test))
+
+
 def test_what_is_kept_is_free(space):
     """After the run only the network itself, which is cheap, is counted."""
     space.outcome(POINT)

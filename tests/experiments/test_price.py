@@ -51,6 +51,16 @@ def test_the_price_is_of_what_is_not_known_yet():
     assert price.predicted(space, [CONFIG]).seconds == 0
 
 
+def test_a_price_waits_for_its_turn():
+    """The empty workspace runs the same network: no other thread computes meanwhile, whichever of both it asks."""
+    space = Workspace()
+    empty = price.alone(space, CONFIG)
+    assert empty.problem(CONFIG) is space.problem(CONFIG)
+    with space.cache.computing:
+        assert empty.cache.computing.mine
+        assert empty.results.computing.mine
+
+
 def test_the_front():
     """Against every pair: beaten is who has one no slower and no worse, and better in one."""
     points = pd.DataFrame(

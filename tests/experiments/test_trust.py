@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from woodfisher_core.errors import InputError
-from woodfisher_core.experiments import PruneConfig, Workspace, trust
+from woodfisher_core.experiments import PruneConfig, Workspace, trust, workspace
 from woodfisher_core.experiments.agreement import agreement, trusted_until
 from woodfisher_core.fisher.blocks import Blocks, Run
 from woodfisher_core.options import Update
@@ -93,6 +93,19 @@ def test_single_removals(space, block):
         assert row.statistic == pytest.approx(0.5 * w**2 / float(inverse[q, q]), rel=1e-4)
         assert row.magnitude == pytest.approx(0.5 * w**2 * mean, rel=1e-4)
         assert row.measured == pytest.approx(oracle.change(point, oracle.held_out), rel=1e-3, abs=1e-8)
+
+
+def test_gradients_too_large_to_keep(space, monkeypatch):
+    """Made in passing for every pass over them: the numbers are those from gradients that are kept."""
+    kept = trust.single_removals(space, setting(), COUNT), trust.growth(space, setting(), [Update.NONE], (0.5, 0.6))
+    monkeypatch.setattr(workspace, "HELD_OUT_KEPT_BYTES", 0)
+    monkeypatch.setattr(trust, "STEP_BYTES", 8 * space.problem(setting()).parameters.num_prunable)  # one step at a time
+    other = Workspace()
+    passing = trust.single_removals(other, setting(), COUNT), trust.growth(other, setting(), [Update.NONE], (0.5, 0.6))
+    for found, expected in zip(passing, kept, strict=True):
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
+    with pytest.raises(InputError, match="at least one gradient row"):
+        trust.terms_of_steps(iter(()), torch.zeros(1, 7), Blocks((Run(0, 1, 7),)))
 
 
 def test_weights_are_drawn_over_the_whole_order():

@@ -1,7 +1,9 @@
 """Data that users bring: the same numbers again, both formats, and every hostile archive told kindly."""
 
+import gc
 import io
 import os
+import weakref
 import zipfile
 
 import numpy as np
@@ -83,6 +85,23 @@ def test_folders_of_images():
     assert torch.equal(data.train.images[1, 0], torch.from_numpy(expected))
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_progress_is_told_from_the_first_image(mode):
+    """Of grey images as of colour ones."""
+    told = []
+    bring_data(zipped(images(300, mode=mode)), "a.zip", progress=lambda done, total: told.append((done, total)))
+    assert told == [(0, 300), (256, 300)]
+
+
+def test_what_is_removed_is_not_in_memory():
+    name = bring_data(npz(images=PIXELS, labels=LABELS), "a.npz").name
+    data = weakref.ref(loaded(name).train.images)
+    assert data() is not None
+    assert remove("data", name)
+    gc.collect()
+    assert data() is None
+
+
 def test_colour_becomes_grey_where_the_network_reads_grey():
     """And stays as it is where no network is named."""
     raw = zipped(images(60, mode="RGB"))
@@ -107,6 +126,9 @@ def scaled_png() -> bytes:
 
 
 HUGE = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 1 << 40, 8)}
+UINT8 = {"descr": "|u1", "fortran_order": False, "shape": (0,)}
+# A million million strings of no letters, in no bytes.
+NOTHING = {"descr": "<U0", "fortran_order": False, "shape": (10**12,)}
 OBJECTS = np.array([{"a": 1}, [2]], dtype=object)
 GOOD = npz(images=PIXELS, labels=LABELS)
 HOSTILE = {
@@ -135,6 +157,22 @@ HOSTILE = {
     "one class": (npz(images=PIXELS, labels=LABELS * 0), "all training images are of one class"),
     "objects": (npz(images=PIXELS, labels=OBJECTS), "only a pickle could bring"),
     "huge array": (zipped([("images.npy", npy(HUGE)), ("labels.npy", npy(HUGE))]), "damaged, or made to harm"),
+    "names of nothing": (
+        zipped([("images.npy", npy(UINT8)), ("labels.npy", npy(UINT8)), ("classes.npy", npy(NOTHING))]),
+        "classes: expected numbers or names in at most 4 dimensions, got <U0 in 1",
+    ),
+    "too many sides": (
+        zipped([("images.npy", npy(UINT8 | {"shape": (1,) * 100}, b"a")), ("labels.npy", npy(UINT8))]),
+        "images: expected numbers or names in at most 4 dimensions, got uint8 in 100",
+    ),
+    "vast beside none": (
+        zipped([("images.npy", npy(UINT8 | {"shape": (0, 1 << 62, 1 << 62)})), ("labels.npy", npy(UINT8))]),
+        "images has a shape that numpy cannot make",
+    ),
+    "names without end": (
+        npz(images=PIXELS, labels=LABELS, classes=np.array(["a"] * 1001)),
+        "expected at most 1,000 names, got 1,001",
+    ),
     "bad head": (zipped([("images.npy", npy({})), ("labels.npy", npy(HUGE))]), "head of images is damaged"),
     "code head": (
         zipped([("images.npy", b"\x93NUMPY\x01\x00\x10\x00__import__('os')"), ("labels.npy", b"")]),

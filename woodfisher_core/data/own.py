@@ -86,6 +86,11 @@ def file_of(data: DataSet, label: str) -> tuple[dict[str, Tensor], dict[str, str
     return tensors, {DESCRIPTION: json.dumps(values)}
 
 
+def forget() -> None:
+    """Lets go of the data set that was loaded last."""
+    _loaded.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _loaded(path: str, _stamp: tuple[int, int], name: str) -> DataSet:
     values = _values(name)

@@ -176,7 +176,7 @@ class OneWeight:
 
     ``curvature`` is F_qq and ``inverse`` [F⁻¹]_qq, both damped; ``left`` what remains of w_q, ``moved`` the length of what the
     others do. Ranks count from 1, the first to go; predictions are undamped, on the Fisher's own images, measurements on the
-    same (``measured``) and on held-out ones; ``movers`` are those that move most.
+    first ``images`` of these (``measured``; see :func:`looked_at`) and on held-out ones; ``movers`` are those that move most.
     """
 
     index: int

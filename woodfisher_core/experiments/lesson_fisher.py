@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from woodfisher_core.evaluation import Evaluation
+from woodfisher_core.experiments.agreement import spearman
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.lesson import COMPUTE, looked_at, mean_gradient, plain
 from woodfisher_core.experiments.workspace import Workspace
@@ -95,8 +96,8 @@ def _fisher_hessian(space: Workspace, config: PruneConfig) -> FisherHessian:
 def agree(found: Tensor, exact: Tensor) -> Agreement:
     """The comparison of two vectors; NaN where one of them is all zero."""
     cosine = found @ exact / (found.norm() * exact.norm())
-    order = pd.DataFrame({"found": found.tolist(), "exact": exact.tolist()}).rank()
-    return Agreement(float(cosine), float(order["found"].corr(order["exact"])), float(found.sum() / exact.sum()))
+    rank = spearman(found.cpu().numpy(), exact.cpu().numpy())
+    return Agreement(float(cosine), rank, float(found.sum() / exact.sum()))
 
 
 def _rows(space: Workspace, config: PruneConfig, labels: Labels, count: int) -> Tensor:

@@ -22,6 +22,7 @@ from woodfisher_core.experiments.keys import (
     source_key,
 )
 from woodfisher_core.experiments.problem import Problem, load_problem
+from woodfisher_core.experiments.turns import Turns
 from woodfisher_core.fisher import Blocks, EmpiricalFisher, Fisher, StreamedFisher, StreamedInverse
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.planning import Plan, Storage
@@ -44,6 +45,7 @@ class Materials:
         storage: Where gradients are kept between their making and their use; the fastest that fits by default.
         scratch: Folder for a scratch file; the system's by default.
         say: Told, before gradients are made, where they will be kept and what that takes.
+        computing: The turns of another workspace on the same networks, which one thread at a time may run.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class Materials:
         storage: Storage | None = None,
         scratch: str | Path | None = None,
         say: Callable[[str], None] | None = None,
+        computing: Turns | None = None,
     ):
-        self.cache = ByteCache(cache_bytes)
+        self.cache = ByteCache(cache_bytes, computing)
         # Small final numbers, apart: they must outlive the gigabytes they came from.
         self.results = ByteCache(RESULT_BYTES, self.cache.computing)
         self.memory_budget, self.storage, self.scratch = memory_budget, storage, scratch

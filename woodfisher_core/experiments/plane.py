@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from woodfisher_core.errors import InputError
-from woodfisher_core.evaluation import paired_standard_error
+from woodfisher_core.evaluation import CONFIDENT, paired_standard_error
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.materials import Progress
 from woodfisher_core.experiments.rankings import overlap, rank_correlation, ranking
-from woodfisher_core.experiments.spread import BETWEEN, CONFIDENT, MEASURES
+from woodfisher_core.experiments.spread import BETWEEN, MEASURES
 from woodfisher_core.experiments.tables import saliency_table
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.options import Axis

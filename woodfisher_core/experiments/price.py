@@ -21,7 +21,9 @@ AGAIN = 10
 def alone(space: Workspace, config: PruneConfig) -> Workspace:
     """A workspace that knows the network and its data and nothing else."""
     config = space.resolve(config)
-    empty = Workspace(space.cache.max_bytes, space.memory_budget, space.storage, space.scratch)
+    # One network, so one set of turns: whoever runs it with other weights has them in it meanwhile.
+    turns = space.cache.computing
+    empty = Workspace(space.cache.max_bytes, space.memory_budget, space.storage, space.scratch, computing=turns)
     empty.cache.put(("problem", *source_key(config)), space.problem(config), 0)
     return empty
 

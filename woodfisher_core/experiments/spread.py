@@ -2,9 +2,10 @@
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
-# Differences beyond this many standard errors count as real (95 %, two-sided).
-CONFIDENT = 1.96
+from woodfisher_core.evaluation import CONFIDENT
+
 # What a plane says about each of its runs …
 MEASURES = ("accuracy", "overlap", "rank_correlation", "predicted", "measured", "gain")
 # … and about each run beside those of earlier seeds at the same setting.
@@ -17,8 +18,9 @@ def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     Every measure has its mean over the seeds computed so far under its own name, and ``<measure>_spread`` (standard deviation
     over the seeds, n − 1), ``<measure>_low`` and ``<measure>_high`` beside it, NaN where fewer than two seeds are there.
     ``overlap_between`` and ``rank_between`` are means over all pairs of seeds. ``seeds`` counts those computed, ``noise`` is the
-    test set's standard error of ``gain``, and ``verdict`` weighs the mean gain against both: the draws' share of its variance
-    shrinks with their number, the test set's does not, since all seeds are measured on the same images.
+    test set's standard error of ``gain``, and ``verdict`` weighs the mean gain against the 95 % noise of both: the draws' share
+    shrinks with their number (Student's t, as few seeds know their spread badly), the test set's does not, since all seeds are
+    measured on the same images.
     """
     several = runs["seed"].nunique() > 1
     groups = runs.groupby([column, "damping"], sort=False)
@@ -38,8 +40,11 @@ def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     cells["noise"], cells["seeds"] = groups["noise"].mean(), count
     cells["verdict"] = groups["verdict"].first()
     if several:
-        error = np.sqrt(cells["gain_spread"].fillna(0.0) ** 2 / count.where(count > 0) + cells["noise"] ** 2)
+        drawn = (
+            stdtrit((count - 1).clip(lower=1), 0.975) * cells["gain_spread"].fillna(0.0) / count.where(count > 0) ** 0.5
+        )
+        margin = np.hypot(drawn, CONFIDENT * cells["noise"])
         verdict = pd.Series(np.where(cells["gain"] > 0, "better", "worse"), index=cells.index, dtype=object)
-        verdict[cells["gain"].abs() <= CONFIDENT * error] = "equal"
+        verdict[cells["gain"].abs() <= margin] = "equal"
         cells["verdict"] = verdict.where(count > 0, None)
     return cells.reset_index()

@@ -17,6 +17,7 @@ from torch import Tensor
 from woodfisher_core import scores
 from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.experiments.config import PruneConfig
+from woodfisher_core.experiments.cost import PROBES
 from woodfisher_core.experiments.exact_losses import exact_losses
 from woodfisher_core.experiments.keys import context_keys, digest, fisher_key, result_key, source_key
 from woodfisher_core.experiments.workspace import Workspace
@@ -53,7 +54,7 @@ def one_step(config: PruneConfig) -> PruneConfig:
     return config.replace(**own, stages=1, batchnorm_images=0)
 
 
-def terms_of_steps(rows: Sequence[Tensor], steps: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor]:
+def terms_of_steps(rows: Iterable[Tensor], steps: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor]:
     """(gᵀδ, ½ Σ_blocks ‖G_b δ_b‖²/N) of each of the ``steps`` (k, d), (k,) float64 each, from row chunks (c, d) of G.
 
     The same as :func:`woodfisher_core.loss_change.quadratic_terms` of each step, all of them in few products.
@@ -73,6 +74,8 @@ def terms_of_steps(rows: Sequence[Tensor], steps: Tensor, blocks: Blocks) -> tup
             columns = part[:, run.slice].unflatten(1, (run.count, run.size)).transpose(0, 1)
             moved = torch.bmm(columns, steps[:, run.slice].unflatten(1, (run.count, run.size)).permute(1, 2, 0))
             second += moved.square_().sum((0, 1))
+    if count == 0:
+        raise InputError("predicted loss change: expected at least one gradient row, got none.")
     return steps @ total / count, 0.5 * second / count
 
 
@@ -97,7 +100,6 @@ def _removals_key(space: Workspace, config: PruneConfig, count: int) -> tuple:
 def _single_removals(space: Workspace, config: PruneConfig, count: int, progress: Told | None) -> pd.DataFrame:
     problem, context = space.problem(config), space.context(config)
     used, held_out = _held_out(space, config)
-    rows = space.held_out_rows(config, len(used), held_out)
     exact, statistic = problem.weights.to(COMPUTE), context.saliency()
     chosen = stratified(statistic, count, config.seed)
     inverse, diagonal = context.inverse(), context.inverse_diagonal()
@@ -110,7 +112,8 @@ def _single_removals(space: Workspace, config: PruneConfig, count: int, progress
         basis[part, torch.arange(len(part), device=exact.device)] = -exact[part]
         for removal in found:
             steps = (basis if removal == ALONE else inverse.apply(basis) / diagonal[part]).T
-            first, second = terms_of_steps(rows, steps, blocks)
+            # Asked for anew each time: where they are too large to keep they are made in passing, and gone after one pass.
+            first, second = terms_of_steps(space.held_out_rows(config, len(used), held_out), steps, blocks)
 
             def told(here: int, before: int = done) -> None:
                 if progress:
@@ -260,12 +263,12 @@ def _growth(space: Workspace, config: PruneConfig, sparsities: tuple[float, ...]
 
     def make() -> pd.DataFrame:
         exact = space.problem(config).weights.to(COMPUTE)
-        rows = space.held_out_rows(config, len(used), held_out)
         base = float(_losses(space, config, held_out, [exact])[0])
         lines, waiting = [], space.outcomes(config, sparsities)
         together = max(1, STEP_BYTES // (8 * len(exact)))
         while some := list(itertools.islice(waiting, together)):
             points = torch.stack([outcome.weights for outcome in some]).to(COMPUTE)
+            rows = space.held_out_rows(config, len(used), held_out)
             first, second = terms_of_steps(rows, points - exact, space.blocks(config))
             measured = _losses(space, config, held_out, points) - base
             removed = [outcome.mask.sparsity for outcome in some]
@@ -305,7 +308,7 @@ def seconds_an_image(space: Workspace, config: PruneConfig) -> float:
     some = np.arange(min(PROBE_IMAGES, len(problem.dataset.train)))
     once = lambda: _losses(space, config, some, [problem.weights])  # noqa: E731 - timed below
     key = ("seconds a float64 image", config.model, str(problem.device))
-    return space.cache.get(key, lambda: best_seconds(once, 2, problem.device) / len(some), lambda _: 8)
+    return space.cache.get(key, lambda: best_seconds(once, PROBES, problem.device) / len(some), lambda _: 8)
 
 
 def _held_out(space: Workspace, config: PruneConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -99,8 +99,8 @@ def contours(pair: TwoWeights, levels: Iterable[float]) -> pd.DataFrame:
 def over_correlations(
     pair: TwoWeights, removed: int, correlations: Iterable[float]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(:func:`places`, :func:`contours`) at each ρ, under ``correlation``; contours at half, once and twice the loss of OBD, and
-    through the place of OBS (``through`` says which: level or obs)."""
+    """(:func:`places`, :func:`contours`) at each ρ, under ``correlation``; contours as :func:`contour_set` has
+    them (``through``: level or obs)."""
     spots, rings = [], []
     for correlation in correlations:
         one = pair.correlated(correlation)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from woodfisher_core.errors import NumericalError
-from woodfisher_core.evaluation import Evaluation, paired_standard_error
+from woodfisher_core.evaluation import CONFIDENT, Evaluation, paired_standard_error
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.exact_losses import exact_losses, mean_change
 from woodfisher_core.experiments.materials import Progress
@@ -19,8 +19,6 @@ from woodfisher_core.options import Update
 
 UPDATES = (Update.NONE, Update.INDEPENDENT, Update.JOINT)
 SCALED = "scaled"
-# Differences beyond this many standard errors count as real (95 %, two-sided).
-CONFIDENT = 1.96
 # What one row of numbers takes in the cache; generous.
 ROW_BYTES = 500
 

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from woodfisher_core.evaluation import CONFIDENT
 from woodfisher_core.experiments.trials import Trial
 
-# Standard errors in 95 % of a normal distribution, to either side.
-CONFIDENT = 1.96
 BETTER, WORSE, EQUAL, MISSING = "better", "worse", "equal within the noise", "no result"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from woodfisher_core.errors import InputError
 from woodfisher_core.own.archive import Archive, shown
 from woodfisher_core.own.dataset import Raw, Side
+from woodfisher_core.own.limits import CLASSES
 
 SUFFIX = ".npy"
 SPLIT = ("train_images", "train_labels", "test_images", "test_labels")
@@ -17,6 +18,8 @@ EXTRAS = ("mean", "std", "classes")
 EXPECTED = f"the arrays {', '.join(SPLIT)}; or {' and '.join(TOGETHER)}"
 # Of an array's head, a Python literal: numpy's own bound.
 HEAD_CHARACTERS = 10_000
+# Images have four, all else one.
+MOST_DIMENSIONS = 4
 
 
 def read_npz(archive: Archive) -> Raw:
@@ -65,13 +68,21 @@ def _array(archive: Archive, name: str) -> np.ndarray:
             f"data: {name} holds Python objects, which only a pickle could bring, and opening a pickle can run any program. It "
             "was not opened. Expected plain numbers: lists of unequal length become objects."
         )
+    if dtype.itemsize == 0 or len(shape) > MOST_DIMENSIONS:  # of nothing there may be any number, in no bytes at all
+        raise InputError(
+            f"data: {name}: expected numbers or names in at most {MOST_DIMENSIONS} dimensions, got {dtype} in {len(shape)}. "
+            "Save it again."
+        )
     if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
         raise InputError(
             f"data: {name} says that it is {'×'.join(map(str, shape))} of {dtype}, {math.prod(shape) * dtype.itemsize:,} bytes; "
             f"{len(content) - stream.tell():,} are there. It is damaged, or made to harm."
         )
     stream.seek(0)
-    return np.lib.format.read_array(stream, allow_pickle=False, max_header_size=HEAD_CHARACTERS)
+    try:
+        return np.lib.format.read_array(stream, allow_pickle=False, max_header_size=HEAD_CHARACTERS)
+    except (ValueError, TypeError):  # sides beyond what numpy counts to, beside one of 0
+        raise InputError(f"data: {name} has a shape that numpy cannot make. Save it again.") from None
 
 
 def _images(array: np.ndarray, name: str) -> np.ndarray:
@@ -114,6 +125,8 @@ def _labels(array: np.ndarray, name: str) -> np.ndarray:
 def _classes(array: np.ndarray) -> tuple[str, ...]:
     if array.dtype.kind != "U" or array.ndim != 1:
         raise InputError(f"data: classes: expected names in one dimension, got {array.dtype} in {array.ndim}.")
+    if len(array) > CLASSES:  # before each is a string of its own
+        raise InputError(f"data: classes: expected at most {CLASSES:,} names, got {len(array):,}. Bring fewer classes.")
     return tuple(str(name) for name in array)
 
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from woodfisher_core.evaluation import Evaluation
+from woodfisher_core.evaluation import CONFIDENT, Evaluation
 
-# A chance of 95 %.
-WIDE = 1.96
 # Renamed classes must explain this many points more before it is said that they are.
 CLEARLY = 20.0
 
@@ -41,7 +39,7 @@ def verdict(dense: Evaluation, classes: int) -> Verdict:
     swapped = one_to_one and 100.0 * float(better - right) / float(total) > CLEARLY
     return Verdict(
         dense.accuracy,
-        WIDE * dense.standard_error,
+        CONFIDENT * dense.standard_error,
         100.0 * float(counts.sum(1).max()) / float(total),
         100.0 * float(better) / float(total) if swapped else None,
         tuple(answers.tolist()) if swapped else (),

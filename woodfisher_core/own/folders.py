@@ -75,6 +75,8 @@ def _decoded(archive: Archive, names: list[str], progress: Progress | None) -> t
     images: list[np.ndarray] = []
     size, grey = None, True
     for done, name in enumerate(names):
+        if progress is not None and done % 256 == 0:
+            progress(done, len(names))
         image = _image(archive.read(name), name)
         if size is None:
             size = image.size
@@ -98,8 +100,6 @@ def _decoded(archive: Archive, names: list[str], progress: Progress | None) -> t
                     f"data: in colour these images take more than {megabytes(UNPACKED_BYTES)}. Bring fewer."
                 )
         images.append(np.asarray(image.convert("RGB")))
-        if progress is not None and done % 256 == 0:
-            progress(done, len(names))
     return (images, True) if grey else ([np.broadcast_to(image, (*image.shape[:2], 3)) for image in images], False)
 
 

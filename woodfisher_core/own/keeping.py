@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from woodfisher_core.data import own
 from woodfisher_core.data.brought import KINDS, own_file, own_folder, used
 from woodfisher_core.errors import InputError
 from woodfisher_core.own.limits import KEPT_BYTES, LABEL_LENGTH
@@ -92,7 +93,8 @@ def total_bytes() -> int:
 
 
 def remove(kind: str, name: str) -> bool:
-    """Deletes the file of ``name``; whether there was one."""
+    """Deletes the file of ``name``, and what was read of it; whether there was one."""
+    own.forget()
     try:
         own_file(kind, name).unlink()
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from woodfisher_core.checkpoints import load_into, load_state
 from woodfisher_core.errors import InputError
 from woodfisher_core.models import MODELS, ModelSpec
+from woodfisher_core.own.archive import shown
 from woodfisher_core.own.limits import HEADER_BYTES, UPLOAD_BYTES, megabytes
 
 # Bytes of one number, of the types that safetensors knows and this reads; whole numbers only where a counter is expected.
@@ -127,19 +128,19 @@ def _check_tensors(entries: dict[str, object], held: int) -> dict[str, Head]:
     """The tensors, each of which lies where it says, without gaps, to the end of the ``held`` bytes."""
     heads, places = {}, []
     for name, entry in entries.items():
-        shown = name[:80]
+        named = shown(name)
         dtype, shape, place = (entry.get(key) if isinstance(entry, dict) else None for key in _FIELDS)
         if not (_counts(shape) and _counts(place) and len(place) == 2 and isinstance(dtype, str)):
-            raise InputError(f"weights: the file's head is damaged at {shown!r}. Copy it again.")
+            raise InputError(f"weights: the file's head is damaged at {named}. Copy it again.")
         wanted = COUNTERS | FLOATS if name.endswith(COUNTER) else MASKS if name.endswith(MASK) else FLOATS
         if dtype not in wanted:
             raise InputError(
-                f"weights: {shown}: expected numbers of type {', '.join(wanted)}, got {dtype[:20]}. Whole numbers are no "
+                f"weights: {named}: expected numbers of type {', '.join(wanted)}, got {shown(dtype)}. Whole numbers are no "
                 "weights: save the network before it is quantised."
             )
         if place[1] - place[0] != math.prod(shape) * wanted[dtype]:
             raise InputError(
-                f"weights: {shown}: a {dtype} tensor of {_times(shape)} takes {math.prod(shape) * wanted[dtype]:,} bytes, the "
+                f"weights: {named}: a {dtype} tensor of {_times(shape)} takes {math.prod(shape) * wanted[dtype]:,} bytes, the "
                 f"file's head gives it {place[1] - place[0]:,}. It is damaged: copy it again."
             )
         heads[name] = Head(dtype, tuple(shape))
@@ -193,7 +194,7 @@ def _differences(heads: dict[str, Head], spec: ModelSpec) -> list[str]:
     ]
     lacking = [f"{name} is missing" for name in own if name not in given and not name.endswith(COUNTER)]
     more = [
-        f"{name[:80]} is not part of it" for name in given if name not in own and not name.endswith((MASK, "_mask"))
+        f"{shown(name)} is not part of it" for name in given if name not in own and not name.endswith((MASK, "_mask"))
     ]
     return shapes + lacking + more
 
