@@ -47,12 +47,15 @@ class Session:
     options: dict[str, list[str]] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    page: str = ""  # its hash, by which Streamlit knows it
 
     def run(self, query: str = "", page: str = "", states: list[WidgetState] | None = None) -> float:
         """Lets the page run; the seconds until it had said all."""
         message = BackMsg()
         message.rerun_script.query_string = query
         message.rerun_script.page_name = page
+        if not page:  # the one it is on; without a name the server would open the first
+            message.rerun_script.page_script_hash = self.page
         for state in states or []:
             message.rerun_script.widget_states.widgets.append(state)
         started = time.perf_counter()
@@ -63,6 +66,8 @@ class Session:
             kind = answer.WhichOneof("type")
             if kind == "delta":
                 self._read(answer.delta.new_element)
+            elif kind == "navigation":
+                self.page = answer.navigation.page_script_hash
             elif kind == "script_finished":
                 if answer.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
                     return time.perf_counter() - started

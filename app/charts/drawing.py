@@ -102,7 +102,7 @@ def plain(properties: dict[str, Any]) -> dict[str, Any]:
     """
     found = {}
     for name, value in properties.items():
-        if value is None:
+        if value is None or (name in ("annotations", "shapes") and not value):
             continue
         if isinstance(value, dict):
             value = plain(value)
