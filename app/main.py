@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.binding import settings_of
-from app.shared import resume_jobs
+from app.shared import loaded, resume_jobs
 
 st.set_page_config(page_title="WoodFisher Explorer", page_icon="✂️", layout="wide")
 
@@ -74,3 +74,4 @@ page = st.navigation([page for pages in SECTIONS.values() for page in pages], po
 resume_jobs()
 with settings_of(page.url_path):
     page.run()
+loaded(page.url_path)
