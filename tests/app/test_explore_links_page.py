@@ -99,7 +99,7 @@ def test_every_rule_on_every_kind_of_layer(opened, pick, layer):
     [
         {"method": "magnitude"},
         {"method": "magnitude", "with": "magnitude"},
-        {"method": "exact-obs", "damping": "1e0"},
+        {"method": "exact-obs", "damping": "1e0", "without": "fc1"},
         {"method": "structured", "sparsity": "0.3"},
         {"method": "diagonal-hessian"},
         {"method": "kfac"},
