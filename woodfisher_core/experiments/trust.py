@@ -35,6 +35,7 @@ STEP_BYTES = 1 << 26
 HESSIAN_BATCH = 128
 # Images by which the price of a loss is told.
 PROBE_IMAGES = 64
+SMALL = 20_000
 # Offset between the stream that orders samples and the one that draws weights, so that they never coincide.
 WEIGHT_STREAM = 0x7A57
 ALONE, COMPENSATED = "alone", "compensated"
@@ -305,10 +306,15 @@ def networks_to_run(space: Workspace, config: PruneConfig, count: int) -> int:
 def seconds_an_image(space: Workspace, config: PruneConfig) -> float:
     """Seconds one image takes through one network in float64, measured once a network."""
     problem = space.problem(config)
-    some = np.arange(min(PROBE_IMAGES, len(problem.dataset.train)))
-    once = lambda: _losses(space, config, some, [problem.weights])  # noqa: E731 - timed below
+    # A small network's images cost next to nothing beside the call itself, which many images and networks share.
+    small = problem.parameters.num_prunable <= SMALL
+    some = np.arange(min(4 * PROBE_IMAGES if small else PROBE_IMAGES, len(problem.dataset.train)))
+    points = [problem.weights] * (8 if small else 1)
+    once = lambda: _losses(space, config, some, points)  # noqa: E731 - timed below
     key = ("seconds a float64 image", config.model, str(problem.device))
-    return space.cache.get(key, lambda: best_seconds(once, PROBES, problem.device) / len(some), lambda _: 8)
+    return space.cache.get(
+        key, lambda: best_seconds(once, PROBES, problem.device) / len(some) / len(points), lambda _: 8
+    )
 
 
 def _held_out(space: Workspace, config: PruneConfig) -> tuple[np.ndarray, np.ndarray]:
