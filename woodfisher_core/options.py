@@ -55,8 +55,8 @@ class Update(Choice):
     INDEPENDENT = (
         "independent",
         "Independent (paper)",
-        "Sum of the single-weight OBS corrections, as the official code does; over-corrects at high sparsity, "
-        "which a scale below 1 softens.",
+        "Sum of the single-weight OBS corrections, as the official code does; each ignores the others, so that "
+        "together they may be too much, which a scale below 1 softens, or too little.",
         r"\delta=-s\sum_{q\in P}\frac{w_q}{[F^{-1}]_{qq}}F^{-1}e_q",
     )
     JOINT = (

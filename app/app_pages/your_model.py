@@ -3,9 +3,9 @@
 import streamlit as st
 
 from app import charts
-from app.baseline import linked
 from app.explain import write_notes
 from app.explain_own import confusion_sentence, finding, warning
+from app.going import go_to
 from app.opening import opened
 from app.showing import show
 from app.uploading import bring, kept_here
@@ -49,9 +49,7 @@ def known(config: PruneConfig, space: Workspace) -> None:
     if words := warning(found, classes, problem.broken_batchnorm):
         st.warning(words, icon=":material/warning:")
     with st.container(horizontal=True):
-        st.page_link(
-            "app_pages/explore.py", label="Prune it in Explore", icon=":material/explore:", query_params=linked()
-        )
+        go_to("Prune it in Explore", "explore", {name: st.query_params.get_all(name) for name in st.query_params})
     with st.grid(2, min_column_width=440) as grid:
         with grid.cell():
             table = confusion_table(problem.dense, classes)
