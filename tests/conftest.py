@@ -14,8 +14,10 @@ from woodfisher_core.errors import InputError
 REQUIRED = bool(os.environ.get("WOODFISHER_REQUIRE"))
 
 
-# The networks here are so small that a second thread only waits for the first (138 s with two threads, 34 s with one).
+# The networks here are so small that a second thread only waits for the first (138 s with two threads, 34 s with one). So
+# they are in the programs that tests start: servers, commands, notebooks.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(wrapper=True)

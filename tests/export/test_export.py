@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from nbclient import NotebookClient
+from executing import PLOTLY, executed
 from onnx.reference import ReferenceEvaluator
 from safetensors import safe_open
 from safetensors.torch import load
@@ -159,12 +159,9 @@ def test_the_notebook_runs_and_gives_the_same_numbers(space, tmp_path):
     content = notebook_bytes(space.resolve(config), shown, sparsities=(0.5, 0.9))
     notebook = nbformat.reads(content.decode(), as_version=4)
     nbformat.validate(notebook)
-    place = {"metadata": {"path": str(tmp_path)}}
-    executed = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
-    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    outputs = [output for cell in executed(notebook, tmp_path).cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
-    plotly = "application/vnd.plotly.v1+json"
-    titles = [o.data[plotly]["layout"]["title"]["text"] for o in outputs if plotly in o.get("data", {})]
+    titles = [o.data[PLOTLY]["layout"]["title"]["text"] for o in outputs if PLOTLY in o.get("data", {})]
     assert len(titles) == 5
     assert all(title.endswith("?") for title in titles)
     table = next(o.data["text/plain"] for o in outputs if "on the page" in o.get("data", {}).get("text/plain", ""))

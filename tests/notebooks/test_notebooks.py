@@ -4,12 +4,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from executing import PLOTLY, executed
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-PLOTLY = "application/vnd.plotly.v1+json"
-SECONDS = 300
 
 
 def test_there_are_notebooks():
@@ -32,10 +30,7 @@ def test_notebook_runs_and_draws(path, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # … and has downloaded nothing
     monkeypatch.setenv("WOODFISHER_FAST", "1")  # fewer points; the same calls
     notebook = nbformat.read(path, as_version=4)
-    place = {"metadata": {"path": str(FOLDER)}}
-    executed = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place).execute()
-
-    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+    cells = [cell for cell in executed(notebook, FOLDER).cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert not [output for output in outputs if output.output_type == "error"]
