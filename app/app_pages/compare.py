@@ -25,6 +25,7 @@ from app.keeping_lines import Kept, keep_all
 from app.opening import opened
 from app.repeating import repeat
 from app.showing import show
+from app.telling import telling
 from app.words import share
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace, cost, price
@@ -99,9 +100,12 @@ def page() -> None:
     st.caption(VIEWS[wanted.view][0])
     ask(space, wanted, config.sparsity)
 
-    def progress(what: str, done: int, total: int) -> None:
-        told = f"{what}: {done:,} of {total:,} results. Changing a control stops here and keeps these."
-        status.progress(done / total, text=told)
+    progress = telling(
+        status,
+        lambda what, done, total: (
+            f"{what}: {done:,} of {total:,} results. Changing a control stops here and keeps these."
+        ),
+    )
 
     draw = {COST: draw_cost, SPREAD: draw_layers, IMAGES: draw_images}.get(wanted.view, draw_curves)
     verdicts, best = draw(space, wanted, config, progress)

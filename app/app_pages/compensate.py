@@ -23,6 +23,7 @@ from app.explain_compensate import (
 from app.opening import opened
 from app.repeating import repeat
 from app.showing import show
+from app.telling import telling
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
 from woodfisher_core.experiments.compensation import Removal, Which, choose, removal, weight_name
@@ -39,7 +40,7 @@ from woodfisher_core.experiments.update_effects import (
     update_effects,
 )
 
-SPARSITIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+SPARSITIES = (0.4, 0.6, 0.7, 0.8, 0.9, 0.95)
 # The two-weight example: magnitude would remove the second one.
 EXAMPLE = (1.0, 0.7)
 RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -69,9 +70,7 @@ def page() -> None:
     known = has_effects(space, line, SPARSITIES)
     announced = ask_before_long_work(space, list(update_configs(line).values()), () if known else SPARSITIES)
 
-    def progress(phase: str, done: int, total: int) -> None:
-        status.progress(done / total, text=f"{announced} {phase}: {done:,} of {total:,}")
-
+    progress = telling(status, lambda phase, done, total: f"{announced} {phase}: {done:,} of {total:,}")
     status.caption(announced)
     outcome = space.outcome(config.replace(update="none", update_scale=1.0), progress=progress)
     st.subheader("One removed weight")

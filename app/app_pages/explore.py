@@ -25,6 +25,7 @@ from app.opening import opened
 from app.repeating import repeat
 from app.showing import show
 from app.taking import take_home
+from app.telling import telling
 from app.weights_view import rival_of, weights_view
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import tables
@@ -51,9 +52,7 @@ def page() -> None:
         asked.append(other)
     announced = ask_before_long_work(space, [without_pattern(c) for c in asked], CURVE_SPARSITIES)
 
-    def progress(phase: str, done: int, total: int) -> None:
-        status.progress(done / total, text=f"{announced} {phase}: {done:,} of {total:,}")
-
+    progress = telling(status, lambda phase, done, total: f"{announced} {phase}: {done:,} of {total:,}")
     started = time.perf_counter()
     status.caption(announced)
     problem = space.problem(config)

@@ -24,6 +24,7 @@ from app.plane_choices import PLANE_DAMPINGS, axis_values, measure_levels, own_c
 from app.repeating import repeat
 from app.showing import Place, show
 from app.state import DAMPINGS
+from app.telling import telling
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
@@ -66,10 +67,10 @@ def line(space: Workspace, config: PruneConfig, magnitude: Evaluation, status) -
         go_button("Compute it", "compute-line", agree, settings)
         return False
 
-    def progress(phase: str, done: int, total: int) -> None:
-        status.progress(
-            done / total, text=f"{phase}: {done:,} of {total:,}. Changing a control stops here and keeps these."
-        )
+    progress = telling(
+        status,
+        lambda phase, done, total: f"{phase}: {done:,} of {total:,}. Changing a control stops here and keeps these.",
+    )
 
     bins, table = damping_line(space, config, dampings, progress)
     relative = config.damping_scale is DampingScale.RELATIVE

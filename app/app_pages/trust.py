@@ -23,6 +23,7 @@ from app.opening import opened
 from app.repeating import repeat
 from app.showing import show
 from app.state import DAMPINGS
+from app.telling import telling
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace, cost, trust
 from woodfisher_core.experiments.curvatures import block_curvatures
@@ -36,6 +37,7 @@ BLOCK_SIZES = (10, 25, 50)
 LARGE = 100_000
 # Images of the Hessian of a block on such networks: its products take far longer than a gradient.
 LARGE_IMAGES = 100
+JOINT_COSTS = "The joint one solves a system at each sparsity, and takes as long as all else here."
 REMOVALS = {
     trust.ALONE: "One weight goes alone: is it foreseen?",
     trust.COMPENSATED: "The others make up for it: is it foreseen?",
@@ -52,15 +54,14 @@ def page() -> None:
     )
     head = st.container(key="headline")
     large = space.problem(view.config).parameters.num_prunable > LARGE
-    by, count, images = controls(large)
+    by, count, images, updates = controls(large)
     config = trust.one_step(view.config).replace(held_out=images)
     if config != view.config.replace(held_out=images):
         st.caption("Here everything goes in one step from the dense network, whose BatchNorm statistics stay.")
-    ask(space, config, count)
+    updates = [update for update in Update if update.value in updates or update is config.update]
+    ask(space, config, count, updates)
 
-    def progress(phase: str, done: int, total: int) -> None:
-        status.progress(done / total, text=f"{phase}: {done:,} of {total:,}")
-
+    progress = telling(status, lambda phase, done, total: f"{phase}: {done:,} of {total:,}")
     status.caption("Computing …")
     outcome = space.outcome(config, progress=progress)
     path = trust.step_path(space, config, progress)
@@ -73,7 +74,7 @@ def page() -> None:
     with grid.cell():
         show(charts.step_path(path), path_sentence(path), "path", path)
     with grid.cell():
-        grown = trust.growth(space, config, progress=progress)
+        grown = trust.growth(space, config, updates, progress=progress)
         current = None if config.pattern else outcome.mask.sparsity
         show(charts.loss_growth(grown, current), growth_sentence(grown), "growth", grown)
     eigenvalues(space, config)
@@ -83,8 +84,8 @@ def page() -> None:
     status.caption("Up to date.")
 
 
-def controls(large: bool) -> tuple[str, int, int]:
-    """(what predicts, single weights removed, held-out images)."""
+def controls(large: bool) -> tuple[str, int, int, list[str]]:
+    """(what predicts, single weights removed, held-out images, updates followed over the sparsity)."""
     with st.container(horizontal=True):
         by = st.segmented_control(
             "What foresees a single weight's loss",
@@ -110,15 +111,23 @@ def controls(large: bool) -> tuple[str, int, int]:
             help="At most so many training images that the Fisher has not seen: losses are predicted and measured on them.",
             **bound("trust-images"),
         )
-    return by, int(count), int(images)
+        updates = st.segmented_control(
+            "Updates followed over the sparsity",
+            [update.value for update in Update],
+            selection_mode="multi",
+            default=[Update.NONE.value, Update.INDEPENDENT.value],
+            help="In the chart over the sparsity; your setting's own is always there. " + JOINT_COSTS,
+            **bound("trust-updates"),
+        )
+    return by, int(count), int(images), updates
 
 
-def ask(space: Workspace, config: PruneConfig, count: int) -> None:
+def ask(space: Workspace, config: PruneConfig, count: int, updates: list[Update]) -> None:
     """Says what the page costs where that is long, and stops it until the click."""
-    images = trust.networks_to_run(space, config, count)
+    images = trust.networks_to_run(space, config, count, updates)
     if not images:
         return
-    configs = [config.replace(update=update, update_scale=1.0, pattern=None, sparsity=0.5) for update in Update]
+    configs = [config.replace(update=update, update_scale=1.0, pattern=None, sparsity=0.5) for update in updates]
     price = cost.predict(space, configs, trust.SPARSITIES)
     price += cost.Cost(networks=images * trust.seconds_an_image(space, config))
     settings = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
+from scipy.stats import rankdata
 
 # How far off a prediction may be and still be trusted.
 FACTOR = 2.0
@@ -44,7 +44,7 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Rank correlation; NaN where one of them never varies."""
     if len(first) < 2 or min(np.ptp(first), np.ptp(second)) == 0:
         return np.nan
-    return float(pd.Series(first).corr(pd.Series(second), method="spearman"))
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
 
 
 def trusted_until(

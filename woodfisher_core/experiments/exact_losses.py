@@ -1,10 +1,11 @@
 """Losses to float64's precision: one weight among thousands changes the loss by less than float32 can tell."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
@@ -39,6 +40,26 @@ def exact_losses(problem: Problem, samples: Samples) -> Callable[..., Tensor]:
     return losses
 
 
+def mean_losses(
+    problem: Problem, samples: Samples, points: Iterable[Tensor], told: Callable[[int], None] | None = None
+) -> Tensor:
+    """Mean losses (k,) at each of k weight vectors (d,), which may be made on the way; ``told`` how many are done.
+
+    Networks of Linear layers go through many points at once; convolutions gain nothing by it.
+    """
+    losses = exact_losses(problem, samples)
+    linear = all(layer.kind == nn.Linear.__name__ for layer in problem.parameters.layers)
+    together = points_together(problem, len(samples)) if linear else 1
+    at_once = vmap(lambda point: losses(point).mean())
+    waiting, found, done = iter(points), [], 0
+    while some := list(itertools.islice(waiting, together)):
+        found.append(at_once(torch.stack(some)) if len(some) > 1 else losses(some[0]).mean().unsqueeze(0))
+        done += len(some)
+        if told:
+            told(done)
+    return torch.cat(found)
+
+
 def mean_change(before: Tensor, after: Tensor) -> tuple[float, float]:
     """(mean, its standard error) of the change of each sample's loss; the error of one sample is 0."""
     change = after - before
@@ -60,7 +81,7 @@ def _state(problem: Problem, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def points_together(problem: Problem, images: int) -> int:
-    """How many points of a pair fit into one pass."""
+    """How many weight vectors' networks fit into one pass."""
     widest = max(layer.numel for layer in problem.parameters.layers)
     return max(1, HELD // (widest + WIDENING * images * problem.test.inputs[0].numel()))
 

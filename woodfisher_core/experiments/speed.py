@@ -98,8 +98,13 @@ def pruned_network(space: Workspace, config: PruneConfig) -> nn.Module:
 
 
 def smaller_network(space: Workspace, config: PruneConfig) -> nn.Module:
-    """What is left of :func:`pruned_network` without the channels that nothing reads."""
-    return shrunk(pruned_network(space, config), space.problem(config).test.inputs[:EXAMPLES])
+    """What is left of :func:`pruned_network` without the channels that nothing reads; kept, and not to be changed."""
+    config = space.resolve(config)
+    return space.cache.get(
+        ("smaller network", *result_key(config)),
+        lambda: shrunk(pruned_network(space, config), space.problem(config).test.inputs[:EXAMPLES]),
+        lambda network: sum(tensor.nbytes for tensor in network.state_dict().values()),
+    )
 
 
 def latency(space: Workspace, config: PruneConfig, batch: int, count: int | None = 1) -> Latency:

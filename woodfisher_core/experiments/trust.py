@@ -18,7 +18,7 @@ from woodfisher_core import scores
 from woodfisher_core.errors import InputError, NumericalError
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.cost import PROBES
-from woodfisher_core.experiments.exact_losses import exact_losses
+from woodfisher_core.experiments.exact_losses import mean_losses
 from woodfisher_core.experiments.keys import context_keys, digest, fisher_key, result_key, source_key
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.fisher import Blocks
@@ -41,7 +41,7 @@ WEIGHT_STREAM = 0x7A57
 ALONE, COMPENSATED = "alone", "compensated"
 HELD_OUT, FISHER_SAMPLES = "held-out samples", "Fisher samples"
 PATH = tuple(round(0.05 * step, 2) for step in range(25))
-SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+SPARSITIES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 Told = Callable[[str, int, int], None]
 
@@ -165,48 +165,53 @@ def step_path(space: Workspace, config: PruneConfig, progress: Told | None = Non
     ``magnitude``, what magnitude pruning of as many weights without an update costs along its own path (measured).
     """
     config = space.resolve(one_step(config))
-    rival = _magnitude(config)
     used, held_out = _held_out(space, config)
 
     def make() -> pd.DataFrame:
-        problem = space.problem(config)
-        exact = problem.weights.to(COMPUTE)
-        step, other = (space.outcome(one).weights.to(COMPUTE) - exact for one in (config, rival))
+        step = space.outcome(config).weights.to(COMPUTE) - space.problem(config).weights.to(COMPUTE)
         inside = own_quadratic_terms(space.context(config).fisher(), step, config.mini_batch)
         outside = quadratic_terms(space.held_out_rows(config, len(used), held_out), step, space.blocks(config))
         exactly = _exact_terms(space, config, step, held_out)
+        measured, rivals = (_along(space, one, progress) for one in (config, _magnitude(config)))
         times, tables = np.array(PATH), []
-        for samples, terms, indices in ((HELD_OUT, outside, held_out), (FISHER_SAMPLES, inside, used)):
-
-            def told(here: int, samples: str = samples) -> None:
-                if progress:
-                    progress(f"points along the step, {samples}", here, 2 * len(PATH))
-
-            points = (exact + t * direction for direction in (step, other) for t in PATH)
-            losses = _losses(space, config, indices, points, told).cpu().numpy()
-            mine, its = losses[: len(PATH)] - losses[0], losses[len(PATH) :] - losses[0]
-            predicted = times * terms.first_order + times**2 * terms.second_order
+        for samples, terms in ((HELD_OUT, outside), (FISHER_SAMPLES, inside)):
             slope, bend = exactly if samples == HELD_OUT else (np.nan, np.nan)
             columns = {
                 "t": times,
                 "samples": samples,
-                "predicted": predicted,
+                "predicted": times * terms.first_order + times**2 * terms.second_order,
                 "hessian": times * slope + times**2 * bend,
+                "measured": measured[samples],
+                "magnitude": rivals[samples],
             }
-            tables.append(pd.DataFrame({**columns, "measured": mine, "magnitude": its}))
+            tables.append(pd.DataFrame(columns))
         return pd.concat(tables, ignore_index=True)
 
-    return space.results.get(_path_key(space, config), make, _bytes)
+    keys = (result_key(one) for one in (config, _magnitude(config)))
+    return space.results.get(("step path", fisher_key(config), *keys, _samples_read(space, config)), make, _bytes)
 
 
-def _path_key(space: Workspace, config: PruneConfig) -> tuple:
-    return (
-        "step path",
-        fisher_key(config),
-        result_key(config),
-        result_key(_magnitude(config)),
-        _samples_read(space, config),
-    )
+def _along(space: Workspace, config: PruneConfig, progress: Told | None) -> dict[str, np.ndarray]:
+    """By kind of samples, the loss at w + tδ less that at w for each t of ``PATH``, δ the config's step."""
+
+    def make() -> dict[str, np.ndarray]:
+        exact, found = space.problem(config).weights.to(COMPUTE), {}
+        step = space.outcome(config).weights.to(COMPUTE) - exact
+        for samples, indices in zip((FISHER_SAMPLES, HELD_OUT), _held_out(space, config), strict=True):
+
+            def told(here: int, samples: str = samples) -> None:
+                if progress:
+                    progress(f"points along the step of {config.method}, {samples}", here, len(PATH))
+
+            losses = _losses(space, config, indices, (exact + t * step for t in PATH), told).cpu().numpy()
+            found[samples] = losses - losses[0]
+        return found
+
+    return space.results.get(_along_key(space, config), make, lambda _: 16 * len(PATH))
+
+
+def _along_key(space: Workspace, config: PruneConfig) -> tuple:
+    return ("along the step", result_key(config), _samples_read(space, config))
 
 
 def _exact_terms(space: Workspace, config: PruneConfig, step: Tensor, indices: np.ndarray) -> tuple[float, float]:
@@ -288,16 +293,19 @@ def _growth_key(space: Workspace, config: PruneConfig, sparsities: tuple[float, 
     return ("growth", result_key(config), config.block_size, sparsities, _samples_read(space, config))
 
 
-def networks_to_run(space: Workspace, config: PruneConfig, count: int) -> int:
-    """On how many images, over all networks together, losses are still to be measured for what the Trust page shows first."""
+def networks_to_run(
+    space: Workspace, config: PruneConfig, count: int, updates: Sequence[Update] = tuple(Update)
+) -> int:
+    """On how many images, over all networks together, losses are still to be measured for what the Trust page shows."""
     config = space.resolve(one_step(config))
     used, held_out = _held_out(space, config)
     images = 0
     if space.results.peek(_removals_key(space, config, count)) is None:
         images += (2 * min(count, space.problem(config).parameters.num_prunable) + 1) * len(held_out)
-    if space.results.peek(_path_key(space, config)) is None:
-        images += 2 * len(PATH) * (len(held_out) + len(used))
-    for variant in _variants(space, config, tuple(Update)):
+    for one in (config, _magnitude(config)):
+        if space.results.peek(_along_key(space, one)) is None:
+            images += len(PATH) * (len(held_out) + len(used))
+    for variant in _variants(space, config, updates):
         if space.results.peek(_growth_key(space, variant, SPARSITIES)) is None:
             images += (len(SPARSITIES) + 1) * len(held_out)
     return images
@@ -344,12 +352,8 @@ def _losses(
 ) -> Tensor:
     """Mean losses (k,) on these training samples at each of k weight vectors (d,), which may be made on the way."""
     problem = space.problem(config)
-    losses, found = exact_losses(problem, problem.train_samples(indices)), []
-    for point in points:
-        found.append(losses(point).mean().to(COMPUTE))
-        if told:
-            told(len(found))
-    values = torch.stack(found).to(problem.weights.device)
+    found = mean_losses(problem, problem.train_samples(indices), points, told)
+    values = found.to(problem.weights.device, COMPUTE)
     if not torch.isfinite(values).all():
         raise NumericalError(
             "measured loss: NaN or infinite, so large is the step. Use a larger damping or a lower sparsity."

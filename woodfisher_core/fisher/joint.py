@@ -1,8 +1,9 @@
 """The exact joint OBS step of many weights at once, within each block, at one or several sparsities.
 
 With r = G_P w_P: δ_S = G_Sᵀ (NλI + G_S G_Sᵀ)⁻¹ r (dual, N < |S|) = (λI + G_Sᵀ G_S/N)⁻¹ G_Sᵀ r/N (primal). Masks that nest
-share their work: survivors are taken from the sparsest mask upwards, so G_S G_Sᵀ of all of them together costs one Gram
-matrix; where N ≥ B, F_SS is a submatrix of the block's one covariance.
+share their work. Dual: survivors are taken from the sparsest mask upwards, so G_S G_Sᵀ of all of them together costs one Gram
+matrix. Primal: with the weights that stay longest first, every F_SS is a leading part of one matrix, and its Cholesky factor
+the leading part of one factor.
 """
 
 from collections.abc import Iterator
@@ -32,17 +33,32 @@ def joint_steps(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> T
 
 
 def _within_covariance(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
-    """N ≥ B: F_SS and F_SP w_P from GᵀG/N; pruned rows and columns are zeroed, which leaves λ there and a step of zero."""
+    """N ≥ B: F_SS and F_SP w_P from GᵀG/N."""
     covariance = group.covariance() / group.num_rows
-    pull = covariance @ pruned
-    steps = torch.zeros_like(pruned)
-    for level in range(pruned.shape[2]):
-        one = slice(level, level + 1)
-        stays = keep[:, :, one].to(covariance.dtype)
-        survivors = covariance * stays * stays.mT
-        survivors.diagonal(dim1=-2, dim2=-1).add_(damping)
-        steps[:, :, one] = torch.cholesky_solve(pull[:, :, one] * stays, cholesky(survivors, group, damping))
-    return steps
+    return _leading_solves(covariance, covariance @ pruned, keep, group, damping)
+
+
+def _leading_solves(covariance: Tensor, pull: Tensor, keep: Tensor, group: Group, damping: float) -> Tensor:
+    """(λI + C_SS)⁻¹ p_S of each mask, zero outside it: (count, n, k) from C (count, n, n) and p, ``keep`` (count, n, k)."""
+    if not _nest(keep):
+        masks = zip(pull.split(1, dim=2), keep.split(1, dim=2), strict=True)
+        return torch.cat([_leading_solves(covariance, *mask, group, damping) for mask in masks], dim=2)
+    # Those that stay longest first; those that never stay are left out, as far as the fullest block allows.
+    order = keep.sum(2).argsort(dim=1, descending=True, stable=True)[:, : int(keep.any(2).sum(1).max())]
+    across = order.unsqueeze(2)
+    rows = covariance.gather(1, across.expand(-1, -1, covariance.shape[2]))
+    ordered = rows.gather(2, order.unsqueeze(1).expand(-1, order.shape[1], -1))
+    ordered.diagonal(dim1=-2, dim2=-1).add_(damping)
+    factor, wide = cholesky(ordered, group, damping), across.expand(-1, -1, pull.shape[2])
+    # What lies behind a mask's own part does not reach it forwards, and does not backwards where it is zero.
+    forwards = torch.linalg.solve_triangular(factor, pull.gather(1, wide), upper=False) * keep.gather(1, wide)
+    return torch.zeros_like(pull).scatter_(1, wide, torch.linalg.solve_triangular(factor.mT, forwards, upper=True))
+
+
+def _nest(keep: Tensor) -> bool:
+    """Whether of any two masks of ``keep`` (count, n, k) one lies within the other."""
+    rising = keep[:, :, keep.sum((0, 1)).argsort()]
+    return not bool((rising[:, :, :-1] & ~rising[:, :, 1:]).any())
 
 
 def _by_masked_gram(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
@@ -63,15 +79,13 @@ def _by_growing_gram(block: Group, pruned: Tensor, keep: Tensor, damping: float)
     few = [level for level in ascending if int(keep[:, level].sum()) <= block.num_rows]
     many = [level for level in ascending if level not in few]
     steps = torch.zeros_like(pruned)
-    for level in few:
-        columns = keep[:, level].nonzero().squeeze(1)
+    for some in [few] if _nest(keep[None, :, few]) else [[level] for level in few]:
+        columns = keep[:, some].any(1).nonzero().squeeze(1)
         if len(columns):
             part = Group(block.columns_at(columns), columns, block.first_block)
-            survivors = part.covariance() / part.num_rows
-            survivors.diagonal(dim1=-2, dim2=-1).add_(damping)
-            factor = cholesky(survivors, part, damping)
-            target = targets[:, :, level : level + 1]
-            steps[:, columns, level : level + 1] = torch.cholesky_solve(part.lift(target) / part.num_rows, factor)
+            pull, stays = part.lift(targets[:, :, some]) / part.num_rows, keep[columns][:, some].unsqueeze(0)
+            inside = _leading_solves(part.covariance() / part.num_rows, pull, stays, part, damping)
+            steps[:, columns.unsqueeze(1), torch.tensor(some, device=columns.device)] = inside
     if many:
         inner = torch.empty(1, block.num_rows, len(many), dtype=targets.dtype, device=targets.device)
         for place, (level, gram) in enumerate(_growing_grams(block, keep, many)):
