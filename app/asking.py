@@ -20,20 +20,31 @@ def ask_before_long_work(space: Workspace, configs: Sequence[PruneConfig], spars
     Otherwise shows the cost and stops the page until the click. The first config is the one in focus.
     """
     price = cost.predict(space, configs, sparsities)
-    if price.seconds <= INSTANT_SECONDS:
-        return "Computing …"
-    announced = f"Computing: about {price.seconds:.1f} s and {gib(price.nbytes)} …"
+    if not may_go_on(price, configs, sparsities):
+        st.stop()
+    return announcement(price)
+
+
+def may_go_on(price: cost.Cost, configs: Sequence[PruneConfig], sparsities: Sequence[float]) -> bool:
+    """Whether ``configs`` and their curves, of this ``price``, may be computed; else shows the cost and a button here."""
     focus = configs[0]
     settings = (
         *(focus.model, focus.dataset, focus.exclude, focus.num_samples, focus.block_size, focus.labels, focus.seed),
         *(focus.device, focus.stages, focus.images, focus.batchnorm_images),
         frozenset((config.method, config.update) for config in configs),
     )
-    if not agreed(price, settings):
-        say("This setting needs", price, focus.num_samples, f"joint updates at {len(sparsities)} sparsities")
-        go_button("Compute it", "compute", agree, settings)
-        st.stop()
-    return announced
+    if price.seconds <= INSTANT_SECONDS or agreed(price, settings):
+        return True
+    say("This setting needs", price, focus.num_samples, f"joint updates at {len(sparsities)} sparsities")
+    go_button("Compute it", "compute", agree, settings)
+    return False
+
+
+def announcement(price: cost.Cost) -> str:
+    """What to say while something of this price is computed."""
+    if price.seconds <= INSTANT_SECONDS:
+        return "Computing …"
+    return f"Computing: about {price.seconds:.1f} s and {gib(price.nbytes)} …"
 
 
 def agreed(price: cost.Cost, settings: Hashable) -> bool:

@@ -22,6 +22,15 @@ from woodfisher_core.structured import EXAMPLES, sizes
 ALLOWED_LOSS = 1.0
 
 
+def early_sentence(problem: Problem, first: Evaluation) -> str:
+    """The accuracy on some of the test images, while all are looked at."""
+    return (
+        f"On {first.num_samples:,} of the {len(problem.test):,} test images the pruned network is right on "
+        f"**{percent(first.accuracy)}** (noise ± {CONFIDENT * first.standard_error:.1f} points; the dense one has "
+        f"{percent(problem.dense.accuracy)} on all). All of them follow …"
+    )
+
+
 def headline(
     problem: Problem, config: PruneConfig, outcome: Outcome, pruned: Evaluation, rivals: dict[str, Evaluation]
 ) -> None:

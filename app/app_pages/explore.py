@@ -5,8 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from app import charts, pinning
-from app.asking import ask_before_long_work
+from app import asking, charts, pinning
 from app.baseline import beside, quietly_pinned
 from app.binding import bound
 from app.explain import (
@@ -21,6 +20,7 @@ from app.explain import (
 )
 from app.keeping import keep_button
 from app.layer_choice import choose_clicked, layer_choice
+from app.measuring import measured
 from app.opening import opened
 from app.repeating import repeat
 from app.showing import show
@@ -28,7 +28,7 @@ from app.taking import take_home
 from app.telling import telling
 from app.weights_view import rival_of, weights_view
 from woodfisher_core.errors import WoodFisherError
-from woodfisher_core.experiments import tables
+from woodfisher_core.experiments import cost, tables
 from woodfisher_core.methods import get_method
 
 CURVE_SPARSITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -50,36 +50,22 @@ def page() -> None:
     asked = [config, *map(view.beside, rivals)]
     if pinning.to_compute(space, config, other):
         asked.append(other)
-    announced = ask_before_long_work(space, [without_pattern(c) for c in asked], CURVE_SPARSITIES)
+    asked = [without_pattern(one) for one in asked]
+    price = cost.predict(space, asked, CURVE_SPARSITIES)
+    # What is quick without the curves is shown, and the curves alone ask.
+    if other is not None or cost.predict(space, asked, ()).pruning > asking.ASK_SECONDS:
+        asking.ask_before_long_work(space, asked, CURVE_SPARSITIES)
+    announced = asking.announcement(price)
 
     progress = telling(status, lambda phase, done, total: f"{announced} {phase}: {done:,} of {total:,}")
     started = time.perf_counter()
     status.caption(announced)
     problem = space.problem(config)
     outcome = space.outcome(config, progress=progress)
-    pruned = space.evaluation(config)
-    results = {}
-    for name in rivals:
-        try:
-            results[name] = space.evaluation(view.beside(name))
-        except WoodFisherError as error:
-            st.warning(f"{get_method(name).label} is left out: {error}", icon=":material/warning:")
     write_notes(notes, space, view, outcome)
     layers = tables.layer_table(problem.parameters, outcome.mask.keep)
-    with top:
-        headline(problem, config, outcome, pruned, results)
-        if (baseline := quietly_pinned()) is not None:
-            beside(baseline, config, space.resolve(config).key, outcome.mask.sparsity, pruned)
-        held = None
-        if other is not None:
-            held = pinning.computed(
-                space, config, other, lambda a: space.curve(without_pattern(a), CURVE_SPARSITIES, progress), progress
-            )
-        if held is not None:
-            pinning.side_by_side(space, config, outcome, pruned, held)
-        empty = layers[layers["kept"] == 0]["layer"]
-        if len(empty):
-            st.warning(f"Nothing is left of {', '.join(empty)}: no signal passes there.", icon=":material/warning:")
+    early = top.empty()
+    troubles = st.container()
 
     layer = layer_choice(problem.parameters)
     grid = st.grid(2, min_column_width=440)
@@ -94,18 +80,36 @@ def page() -> None:
         own = bins if layer is None else bins[bins["layer"] == layer]
         figure = charts.saliency_histograms(own, thresholds, get_method(config.method).unit)
         show(figure, saliency_sentence(problem, config, outcome), "saliency", own)
+    pruned, results = measured(space, view, rivals, early, troubles)
+    with top:
+        headline(problem, config, outcome, pruned, results)
+        if (baseline := quietly_pinned()) is not None:
+            beside(baseline, config, space.resolve(config).key, outcome.mask.sparsity, pruned)
+        held = None
+        if other is not None:
+            held = pinning.computed(
+                space, config, other, lambda a: space.curve(without_pattern(a), CURVE_SPARSITIES, progress), progress
+            )
+        if held is not None:
+            pinning.side_by_side(space, config, outcome, pruned, held)
+        empty = layers[layers["kept"] == 0]["layer"]
+        if len(empty):
+            st.warning(f"Nothing is left of {', '.join(empty)}: no signal passes there.", icon=":material/warning:")
     with curves_cell:
         drawn = [name for name in view.compared if name == config.method or name in results]
-        # A pattern has one sparsity: the curves are those without it, and the run in focus a point beside them.
-        curves = {name: space.curve(without_pattern(view.beside(name)), CURVE_SPARSITIES, progress) for name in drawn}
-        table = tables.curve_table(curves, len(problem.test), {name: view.label(name) for name in drawn})
-        current = (config.method, outcome.mask.sparsity, pruned.accuracy)
-        figure = charts.accuracy_curve(table, problem.dense.accuracy, current)
-        if baseline is not None and baseline.alike(config):
-            charts.add_baseline(figure, baseline.points)
-        if held is not None:
-            pinning.drawn_into(figure, held)
-        show(figure, curve_sentence(table, problem), "accuracy", table)
+        if asking.may_go_on(price, asked, CURVE_SPARSITIES):
+            # A pattern has one sparsity: the curves are those without it, and the run in focus a point beside them.
+            curves = {
+                name: space.curve(without_pattern(view.beside(name)), CURVE_SPARSITIES, progress) for name in drawn
+            }
+            table = tables.curve_table(curves, len(problem.test), {name: view.label(name) for name in drawn})
+            current = (config.method, outcome.mask.sparsity, pruned.accuracy)
+            figure = charts.accuracy_curve(table, problem.dense.accuracy, current)
+            if baseline is not None and baseline.alike(config):
+                charts.add_baseline(figure, baseline.points)
+            if held is not None:
+                pinning.drawn_into(figure, held)
+            show(figure, curve_sentence(table, problem), "accuracy", table)
     with grid.cell():
         change = space.loss_change(config)
         changes = tables.loss_table(change)

@@ -4,10 +4,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import app.asking
+from app import measuring
 from app.shared import workspace
-from woodfisher_core.experiments import PruneConfig, Workspace
+from woodfisher_core.experiments import PruneConfig, Workspace, cost
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import Labels, Scope, Update
+from woodfisher_core.sampling import sample_order
 
 CHARTS = 6
 
@@ -101,6 +103,35 @@ def test_work_that_takes_long_asks_first(opened, monkeypatch):
     assert not page.get("plotly_chart")
     page.button(key="compute").click().run()
     check_fine(page)
+
+
+def test_curves_that_take_long_ask_in_their_place(opened, monkeypatch):
+    """What is quick is there at once; after the click all is."""
+    quick = cost.predict
+    monkeypatch.setattr(cost, "predict", lambda *asked: quick(*asked) + cost.Cost(networks=1e6 * bool(asked[2])))
+    page = opened()
+    assert "80.0 %" in headline(page)
+    assert len(page.get("plotly_chart")) == 5
+    assert "the pruned networks (1000000.0 s)" in page.info[0].value
+    page.button(key="compute").click().run()
+    check_fine(page)
+
+
+def test_where_it_takes_long_some_test_images_come_first(opened, monkeypatch):
+    """They are a part of all test images, and what they say is gone when all are done."""
+    told = []
+    monkeypatch.setattr(measuring, "EARLY_SECONDS", 0.0)
+    monkeypatch.setattr(measuring, "EARLY_IMAGES", 100)
+    real = measuring.early_sentence
+    monkeypatch.setattr(measuring, "early_sentence", lambda *given: told.append(real(*given)) or told[-1])
+    page = check_fine(opened(samples="100"))
+    config = PruneConfig(model="digits-mlp", num_samples=100, sparsity=0.8, solver="spectral")
+    whole = workspace().evaluation(config)
+    chosen = sample_order(whole.num_samples, 0)[:100]
+    right = int((whole.predictions == whole.targets)[chosen].sum())
+    assert [f"On 100 of the {whole.num_samples} test images" in words for words in told] == [True]
+    assert f"**{right}.00\u00a0%**" in told[0]
+    assert not any("All of them follow" in words.value for words in page.markdown)
 
 
 def test_a_budget_too_small_is_said_without_a_traceback(opened, monkeypatch):

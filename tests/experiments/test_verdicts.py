@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from woodfisher_core.evaluation import Evaluation, paired_standard_error
+from woodfisher_core.evaluation import Evaluation, least_margin, paired_standard_error
 from woodfisher_core.experiments.trials import Trial
 from woodfisher_core.experiments.verdicts import BETTER, EQUAL, MISSING, WORSE, against, difference, verdict
 
@@ -29,6 +29,14 @@ def test_one_seed_is_mcnemar():
     gap, margin = difference([own], [other])
     assert gap == pytest.approx(100 * (int(own.sum()) - int(other.sum())) / 83)
     assert margin == pytest.approx(1.96 * paired_standard_error(*evaluations))
+
+
+@pytest.mark.parametrize("differing", range(0, 120, 1))
+def test_the_margin_is_that_of_the_exact_test(differing):
+    """Whatever lies within it the binomial test calls luck, and nothing beyond."""
+    for ahead in range(differing % 2, differing + 1, 2):
+        luck = stats.binomtest((differing - ahead) // 2, differing).pvalue > 0.05 if differing else True
+        assert (ahead <= least_margin(differing)) == luck
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])

@@ -26,6 +26,12 @@ def begun_or_ended(queue, numbers, worker):
     return lambda: not worker.is_alive() or any(queue.get(n).status is JobStatus.RUNNING for n in numbers)
 
 
+def last_attempt(queue, number: int) -> bool:
+    """Whether this job runs for the last time: killed now it would rightly end as failed."""
+    job = queue.get(number)
+    return job.status is JobStatus.RUNNING and job.attempts == MOST_ATTEMPTS
+
+
 def running(queue, number: int):
     """Whether this job runs and has finished a part."""
     return lambda: queue.get(number).status is JobStatus.RUNNING and bool(queue.parts(number))
@@ -46,6 +52,7 @@ def test_killed_at_random_moments_all_jobs_end(queue, place, tmp_path):
         if kills < KILLS:
             until(begun_or_ended(queue, wanted, worker))
             worker.join(random_.uniform(0.0, 0.25))
+            until(lambda: not any(last_attempt(queue, number) for number in wanted))
             kill(worker)
             kills += 1
         else:

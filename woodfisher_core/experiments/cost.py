@@ -33,7 +33,12 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        return self.gradients + self.inverse + self.joint + self.networks
+        return self.pruning + self.networks
+
+    @property
+    def pruning(self) -> float:
+        """Without the pruned networks' forward passes."""
+        return self.gradients + self.inverse + self.joint
 
     def __add__(self, other: "Cost") -> "Cost":
         """One after the other."""
@@ -79,7 +84,7 @@ def predict(workspace: Workspace, configs: Sequence[PruneConfig], sparsities: Se
             inverse += again * inverse_operations(one.num_samples, workspace.blocks(one), one.solver) / rate
             joint += again * _joint_operations(workspace, one, 1) / rate
     drawn = sum(not workspace.has_curve(one, sparsities) for one in configs)
-    networks = drawn * (len(sparsities) + 1) * _seconds_a_test(workspace, config) if drawn else 0.0
+    networks = drawn * (len(sparsities) + 1) * seconds_a_test(workspace, config) if drawn else 0.0
     uses = any(one.uses_gradients for one in configs)
     return Cost(gradients, inverse, joint, networks, nbytes=workspace.memory_need(config).total if uses else 0)
 
@@ -111,7 +116,7 @@ def predict_points(workspace: Workspace, points: Sequence[PruneConfig]) -> Cost:
         # The independent update goes over the gradients forth and back, the predicted loss once over the held-out ones.
         passes = 2 * point.num_samples * (point.update is Update.INDEPENDENT) + held_out
         networks += passes * problem.parameters.num_prunable * per_entry
-        networks += _seconds_a_test(workspace, point) * (1.0 + held_out / len(problem.test))
+        networks += seconds_a_test(workspace, point) * (1.0 + held_out / len(problem.test))
     largest = max(workspace.memory_need(point).total for point in fishers.values())
     return Cost(gradients, inverse, joint, networks, largest)
 
@@ -142,7 +147,7 @@ def _seconds_a_sample(workspace: Workspace, config: PruneConfig) -> float:
     return workspace.cache.get(key, lambda: best_seconds(make, PROBES, problem.device) / len(samples), lambda _: 8)
 
 
-def _seconds_a_test(workspace: Workspace, config: PruneConfig) -> float:
+def seconds_a_test(workspace: Workspace, config: PruneConfig) -> float:
     """Seconds an evaluation on the test set takes, measured once a network."""
     problem = workspace.problem(config)
     some = problem.test.first(PROBE_TESTS)

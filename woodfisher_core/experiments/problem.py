@@ -52,6 +52,11 @@ class Problem:
         overrides = {**overrides, **(tensors or {})}
         return evaluate(self.model, samples.for_evaluation(), overrides)
 
+    def some_tests(self, count: int) -> Samples:
+        """``count`` of the test images, always the same."""
+        chosen = torch.from_numpy(_test_indices(len(self.test), count)).to(self.device)
+        return Samples(self.test.inputs[chosen], self.test.targets[chosen])
+
     def train_samples(self, indices) -> Samples:
         """Training samples on the network's device."""
         return self.dataset.train.samples(indices).to(self.device)

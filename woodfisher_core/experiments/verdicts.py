@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from woodfisher_core.evaluation import CONFIDENT
+from woodfisher_core.evaluation import CONFIDENT, least_margin
 from woodfisher_core.experiments.trials import Trial
 
 BETTER, WORSE, EQUAL, MISSING = "better", "worse", "equal within the noise", "no result"
@@ -50,14 +50,15 @@ def difference(own: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tuple[
         other: The same of what it is held against, on the same images and seeds.
 
     Two sources of luck, taken as independent: which test images there are (the spread over the images of the difference
-    averaged over the seeds; for one seed that is McNemar's, where every image that differs counts), and, from two seeds on,
-    which seeds were drawn (Student's t, as few seeds know their spread badly).
+    averaged over the seeds; for one seed McNemar's exact test), and, from two seeds on, which seeds were drawn (Student's t, as
+    few seeds know their spread badly).
     """
     gaps = 100.0 * (np.asarray(own, float) - np.asarray(other, float))  # (seeds, images)
     seeds, images = gaps.shape
+    if seeds == 1:
+        return float(gaps.mean()), 100.0 * least_margin(np.count_nonzero(gaps)) / images
     from_images = CONFIDENT * float(np.sqrt(np.mean(gaps.mean(0) ** 2) / images))
-    by_seed = gaps.mean(1)
-    from_seeds = float(stdtrit(seeds - 1, 0.975)) * standard_error(by_seed) if seeds > 1 else 0.0
+    from_seeds = float(stdtrit(seeds - 1, 0.975)) * standard_error(gaps.mean(1))
     return float(gaps.mean()), float(np.hypot(from_images, from_seeds))
 
 

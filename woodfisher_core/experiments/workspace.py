@@ -79,13 +79,15 @@ class Workspace(Materials):
         told = (lambda done, total: progress("stages", done, total)) if progress and config.stages > 1 else None
         return run_stages(config, Start(self.problem(config).weights), context_at, told)
 
-    def evaluation(self, config: PruneConfig) -> Evaluation:
-        """The pruned network on the test set."""
+    def evaluation(self, config: PruneConfig, images: int | None = None) -> Evaluation:
+        """The pruned network on the test set, or on ``images`` of it, always the same: known long before all of them."""
         config = self.resolve(config)
         problem = self.problem(config)
+        samples = problem.test if images is None else problem.some_tests(images)
+        part = () if images is None else (images,)
         return self.cache.get(
-            ("evaluation", *result_key(config)),
-            lambda: self._evaluated(config, self.outcome(config), problem.test),
+            ("evaluation", *result_key(config), *part),
+            lambda: self._evaluated(config, self.outcome(config), samples),
             lambda result: result.predictions.nbytes,
         )
 
