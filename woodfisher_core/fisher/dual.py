@@ -76,7 +76,7 @@ class DualFactor:
     def apply(self, x: Tensor) -> Tensor:
         """F⁻¹x, (count, B, k)."""
         target = self.group.project(x)
-        inner = None
+        lifted = None
         if self.dual.precisions[0] is SINGLE:
             try:
                 factor = self._factor(SINGLE)
@@ -84,10 +84,10 @@ class DualFactor:
                 pass
             else:
                 shift = self.group.num_rows * self.damping
-                inner = refined(self.group, lambda right: torch.cholesky_solve(right, factor), target, shift)
-        if inner is None:
-            inner = torch.cholesky_solve(target, self._factor(COMPUTE))
-        return (x - self.group.lift(inner)) / self.damping
+                lifted = refined(self.group, lambda right: torch.cholesky_solve(right, factor), target, shift)
+        if lifted is None:
+            lifted = self.group.lift(torch.cholesky_solve(target, self._factor(COMPUTE)))
+        return (x - lifted) / self.damping
 
     def _factor(self, precision: torch.dtype) -> Tensor:
         """L of L Lᵀ = NλI + K."""

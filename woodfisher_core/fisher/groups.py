@@ -111,13 +111,22 @@ class Group:
             yield from self.rows.parts()
 
     def chunks(self, dtype: torch.dtype = COMPUTE, nbytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
-        """(columns, rows of these columns in ``dtype`` (count, N, c)), about ``nbytes`` at a time."""
+        """(columns, rows of these columns in ``dtype`` (count, N, c)), about ``nbytes`` at a time.
+
+        What is not stored in ``dtype`` stands in memory that the next chunk takes over.
+        """
         width = max(CHUNK_COLUMNS, nbytes // (dtype.itemsize * self.rows.shape[0] * self.num_rows))
         if dtype is not COMPUTE:
             width = min(width, SINGLE_COLUMNS)
+        copied = None
         for first, rows in self.parts():
             for start in range(0, rows.shape[2], width):
-                part = rows[:, :, start : start + width].to(dtype)
+                part = rows[:, :, start : start + width]
+                if part.dtype is not dtype:
+                    if copied is None:
+                        shape = (*part.shape[:2], min(width, self.size))
+                        copied = torch.empty(shape, dtype=dtype, device=part.device)
+                    part = copied[:, :, : part.shape[2]].copy_(part)
                 yield slice(first + start, first + start + part.shape[2]), part
 
     def columns_at(self, columns: Tensor) -> Tensor:
@@ -163,16 +172,18 @@ class Group:
             total.baddbmm_(part, x[:, picked])
         return total
 
-    def normal(self, y: Tensor) -> Tensor:
-        """G Gᵀ y of each block, (count, N, k) float64, in one pass over G."""
-        total = torch.zeros_like(y)
-        for _, part in self.chunks():
-            total.baddbmm_(part, part.mT @ y)
-        return total
+    def lift(self, y: Tensor, precision: torch.dtype = COMPUTE) -> Tensor:
+        """Gᵀ y of each block: (count, B, k) float64 from (count, N, k), by products in ``precision``."""
+        given = y.to(precision)
+        return torch.cat([part.mT @ given for _, part in self.chunks(precision)], dim=1).to(COMPUTE)
 
-    def lift(self, y: Tensor) -> Tensor:
-        """Gᵀ y of each block: (count, B, k) from (count, N, k) float64."""
-        return torch.cat([part.mT @ y for _, part in self.chunks()], dim=1)
+    def lift_and_normal(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(Gᵀ y, G Gᵀ y) of each block, (count, B, k) and (count, N, k) float64, in one pass over G."""
+        lifted, total = [], torch.zeros_like(y)
+        for _, part in self.chunks():
+            lifted.append(part.mT @ y)
+            total.baddbmm_(part, lifted[-1])
+        return torch.cat(lifted, dim=1), total
 
 
 def groups_of(rows: Tensor, blocks: Blocks, first: int = 0) -> list[Group]:

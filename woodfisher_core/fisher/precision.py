@@ -24,8 +24,9 @@ TOLERANCE = 1e-4
 LEAST_ROWS = 128
 # Steps of the power iteration for κ, and a factor for what it has not reached by then.
 POWER_STEPS, POWER_SLACK = 12, 1.5
-# Refinement of F⁻¹x: steps at most, and the relative step at which it has arrived.
-REFINEMENTS, REFINED = 6, 1e-13
+# Refinement of F⁻¹x: steps at most, what may be left relative to the result, and a factor for steps that shrink more slowly
+# than those before.
+REFINEMENTS, REFINED, REFINED_SLACK = 6, 1e-13, 10.0
 
 
 def single_helps(group: Group) -> bool:
@@ -60,15 +61,22 @@ class SingleBound:
 
 
 def refined(group: Group, solve: Callable[[Tensor], Tensor], target: Tensor, shift: float) -> Tensor | None:
-    """The y of (NλI + GGᵀ) y = r to float64, from a ``solve`` that is good to float32; None where it does not converge.
+    """Gᵀy (count, B, k) of the y of (NλI + GGᵀ) y = r to float64, from a ``solve`` good to float32; None without convergence.
 
-    Iterative refinement: the residual is taken with G itself in float64, two passes' worth of reading instead of a float64
-    Gram matrix. ``target`` r is (count, N, k), ``shift`` is Nλ.
+    Iterative refinement: residuals are taken with G itself in float64, a pass over G each instead of a float64 Gram matrix.
+    Steps shrink by one factor from each to the next; it ends where the next one would not matter. ``target`` r is (count, N, k),
+    ``shift`` is Nλ.
     """
     found = solve(target)
+    before = found.norm(dim=1)
     for _ in range(REFINEMENTS):
-        step = solve(target - shift * found - group.normal(found))
+        lifted, product = group.lift_and_normal(found)
+        step = solve(target - shift * found - product)
         found = found + step
-        if bool((step.norm(dim=1) <= REFINED * found.norm(dim=1)).all()):
-            return found
+        size = step.norm(dim=1)
+        left = REFINED_SLACK * size.square() / before.clamp_min(torch.finfo(COMPUTE).tiny)
+        if bool((left <= REFINED * found.norm(dim=1)).all()):
+            # The last step is so small that float32 lifts it well.
+            return lifted + group.lift(step, SINGLE)
+        before = size
     return None

@@ -168,12 +168,12 @@ class SpectralFactor:
         if not self.spectral.dual:
             return group.num_rows * _solve(spectrum, x, shift)
         target = group.project(x)
-        inner = None
+        lifted = None
         if spectrum.precision is SINGLE:
-            inner = refined(group, lambda right: _solve(spectrum, right, shift), target, shift)
-        if inner is None:
-            inner = _solve(self.spectral.spectrum(COMPUTE), target, shift)
-        return (x - group.lift(inner)) / self.damping
+            lifted = refined(group, lambda right: _solve(spectrum, right, shift), target, shift)
+        if lifted is None:
+            lifted = group.lift(_solve(self.spectral.spectrum(COMPUTE), target, shift))
+        return (x - lifted) / self.damping
 
 
 def _solve(spectrum: "DualSpectrum | PrimalSpectrum", right: Tensor, shift: float) -> Tensor:
