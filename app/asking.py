@@ -25,17 +25,20 @@ def ask_before_long_work(space: Workspace, configs: Sequence[PruneConfig], spars
     return announcement(price)
 
 
-def may_go_on(price: cost.Cost, configs: Sequence[PruneConfig], sparsities: Sequence[float]) -> bool:
+def may_go_on(
+    price: cost.Cost, configs: Sequence[PruneConfig], sparsities: Sequence[float], subject: str = "This setting needs"
+) -> bool:
     """Whether ``configs`` and their curves, of this ``price``, may be computed; else shows the cost and a button here."""
     focus = configs[0]
     settings = (
         *(focus.model, focus.dataset, focus.exclude, focus.num_samples, focus.block_size, focus.labels, focus.seed),
         *(focus.device, focus.stages, focus.images, focus.batchnorm_images),
         frozenset((config.method, config.update) for config in configs),
+        len(sparsities),
     )
     if price.seconds <= INSTANT_SECONDS or agreed(price, settings):
         return True
-    say("This setting needs", price, focus.num_samples, f"joint updates at {len(sparsities)} sparsities")
+    say(subject, price, focus.num_samples, f"joint updates at {len(sparsities)} sparsities")
     go_button("Compute it", "compute", agree, settings)
     return False
 

@@ -51,11 +51,12 @@ def page() -> None:
     if pinning.to_compute(space, config, other):
         asked.append(other)
     asked = [without_pattern(one) for one in asked]
-    price = cost.predict(space, asked, CURVE_SPARSITIES)
-    # What is quick without the curves is shown, and the curves alone ask.
-    if other is not None or cost.predict(space, asked, ()).pruning > asking.ASK_SECONDS:
-        asking.ask_before_long_work(space, asked, CURVE_SPARSITIES)
-    announced = asking.announcement(price)
+    if other is not None:  # its curve stands beside
+        announced = asking.ask_before_long_work(space, asked, CURVE_SPARSITIES)
+    elif cost.predict(space, asked, ()).pruning > asking.ASK_SECONDS:
+        announced = asking.ask_before_long_work(space, asked, ())
+    else:  # curves that take long ask in their place
+        announced = asking.announcement(cost.predict(space, asked, CURVE_SPARSITIES))
 
     progress = telling(status, lambda phase, done, total: f"{announced} {phase}: {done:,} of {total:,}")
     started = time.perf_counter()
@@ -97,7 +98,8 @@ def page() -> None:
             st.warning(f"Nothing is left of {', '.join(empty)}: no signal passes there.", icon=":material/warning:")
     with curves_cell:
         drawn = [name for name in view.compared if name == config.method or name in results]
-        if asking.may_go_on(price, asked, CURVE_SPARSITIES):
+        price = cost.predict(space, asked, CURVE_SPARSITIES)
+        if asking.may_go_on(price, asked, CURVE_SPARSITIES, "Accuracy against sparsity takes"):
             # A pattern has one sparsity: the curves are those without it, and the run in focus a point beside them.
             curves = {
                 name: space.curve(without_pattern(view.beside(name)), CURVE_SPARSITIES, progress) for name in drawn

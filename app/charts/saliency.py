@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 from app.charts.drawing import Drawing
 from app.charts.style import KEPT, PRUNED, VERMILION, finish
 
+# With more layers than these each has a lower panel.
+MANY = 8
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -28,10 +30,11 @@ def saliency_histograms(
         low, high = -1.0, 0.0
     ticks = list(range(math.floor(low), math.ceil(high) + 1, max(1, math.ceil((high - low) / 8))))
     written = ["10" + str(tick).translate(SUPERSCRIPTS) for tick in ticks]
-    gap = 0.12 / len(layers)
+    many = len(layers) > MANY
+    gap = (0.3 if many else 0.12) / len(layers)
     height = (1.0 - gap * (len(layers) - 1)) / len(layers)
     # Plotly's own subplots take five times as long to make.
-    traces, layout, lines = [], {"barmode": "stack", "bargap": 0}, []
+    traces, layout, lines, names = [], {"barmode": "stack", "bargap": 0}, [], []
     for row, layer in enumerate(layers):
         number, last = str(row + 1) if row else "", row == len(layers) - 1
         part = bins[bins["layer"] == layer]
@@ -65,10 +68,13 @@ def saliency_histograms(
         layout[f"yaxis{number}"] = {
             "domain": [max(0.0, top - height), top],
             "anchor": f"x{number}",
-            "title": {"text": layer, "font": {"size": 12}},
+            "title": {"text": "" if many else layer, "font": {"size": 12}},
             "rangemode": "tozero",
-            "nticks": 4,
+            "nticks": 2 if many else 4,
         }
+        if many:  # beside so low a panel there is no room for its name
+            where = {"xref": f"x{number} domain", "yref": f"y{number} domain", "x": 0, "y": 1.02}
+            names.append({"text": layer, "xanchor": "left", "yanchor": "bottom", "showarrow": False, **where})
         layout[f"xaxis{number}"] = {
             "anchor": f"y{number}",
             "tickvals": ticks,
@@ -89,4 +95,6 @@ def saliency_histograms(
     drawing.update_layout(**layout)
     for line in lines:
         drawing.add_shape(**line)
-    return finish(drawing, title, 150 + 95 * max(2, len(layers)))
+    for name in names:
+        drawing.add_annotation(**name)
+    return finish(drawing, title, 150 + (76 if many else 95) * max(2, len(layers)))

@@ -75,7 +75,14 @@ def translucent(color: str, opacity: float) -> str:
 def finish(drawn: Drawing | go.Figure, title: str, height: int, top: int = 84, bottom: int = 8) -> go.Figure:
     """The common frame: the question as title, margins of ``top`` and ``bottom`` pixels, the legend on top."""
     frame = {
-        "title": {"text": title, "x": 0, "xanchor": "left", "font": {"size": 16}, "y": 0.98, "yanchor": "top"},
+        "title": {
+            "text": title,
+            "x": 0,
+            "xanchor": "left",
+            "font": {"size": 16},
+            "y": 1 - 9 / height,
+            "yanchor": "top",
+        },
         "height": height,
         "margin": {"l": 8, "r": 12, "t": top, "b": bottom},
         # Above the plot, below the title; yref container keeps the gap the same at every height.
