@@ -34,7 +34,7 @@ def may_go_on(
         *(focus.model, focus.dataset, focus.exclude, focus.num_samples, focus.block_size, focus.labels, focus.seed),
         *(focus.device, focus.stages, focus.images, focus.batchnorm_images),
         frozenset((config.method, config.update) for config in configs),
-        len(sparsities),
+        subject,
     )
     if price.seconds <= INSTANT_SECONDS or agreed(price, settings):
         return True

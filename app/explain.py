@@ -1,6 +1,7 @@
 """The sentences around the charts: every number in them comes from the run on the page."""
 
 import math
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -51,34 +52,32 @@ def headline(
             verdict = gap_words(gap, noise, more="better than that", less="worse than that")
             text += f" The best of the others, {get_method(name).label}, keeps {percent(best.accuracy)}: yours is {verdict}."
     st.markdown(text)
+    number = partial(st.metric, border=True, height="stretch")
     with st.grid(4, min_column_width=165):
-        st.metric(
+        number(
             "Accuracy",
             percent(pruned.accuracy),
             _change(pruned.accuracy - dense.accuracy, ".2f"),
             help=f"On the {pruned.num_samples:,} test images, with the change against the dense network; noise "
             f"± {CONFIDENT * pruned.standard_error:.2f} points.",
-            border=True,
         )
         magnitude = rivals.get("magnitude")
         if magnitude is not None:
-            st.metric(
+            number(
                 "Over magnitude",
                 f"{pruned.accuracy - magnitude.accuracy:+.2f}",
                 f"it has {percent(magnitude.accuracy)}",
                 delta_color="off",
                 delta_arrow="off",
                 help="Percentage points against the baseline that looks at no data, at the same sparsity.",
-                border=True,
             )
-        st.metric("Weights kept", f"{mask.kept:,}", f"of {total:,}", delta_color="off", delta_arrow="off", border=True)
-        st.metric(
+        number("Weights kept", f"{mask.kept:,}", f"of {total:,}", delta_color="off", delta_arrow="off")
+        number(
             "Test loss (nats)",
             format(pruned.loss, ".3f") if math.isfinite(pruned.loss) else "not finite",
             _change(pruned.loss - dense.loss, ".3f"),
             delta_color="inverse",
             help="Mean cross-entropy on the test images, with the change against the dense network.",
-            border=True,
         )
 
 

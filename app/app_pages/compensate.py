@@ -40,7 +40,7 @@ from woodfisher_core.experiments.update_effects import (
     update_effects,
 )
 
-SPARSITIES = (0.4, 0.6, 0.7, 0.8, 0.9, 0.95)
+SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 # The two-weight example: magnitude would remove the second one.
 EXAMPLE = (1.0, 0.7)
 RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
