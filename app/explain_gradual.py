@@ -11,10 +11,7 @@ from woodfisher_core.experiments.verdicts import verdict
 from woodfisher_core.jobs import Part
 from woodfisher_core.options import Budget
 
-# In two lines: narrow screens have no room for one.
-EQUATION = (
-    r"\begin{aligned}s_t &= s_f - (s_f - s_i)\\ &\quad\cdot\left(1 - \frac{t - t_0}{t_1 - t_0}\right)^p\end{aligned}"
-)
+EQUATION = r"s_t = s_f - (s_f - s_i)\left(1 - \frac{t - t_0}{t_1 - t_0}\right)^p"
 # Less than this, in points, is no change.
 UNSEEN = 0.05
 Epochs = Sequence[Mapping]
@@ -188,9 +185,8 @@ def example(config: GradualConfig) -> str:
     epoch, level = inner[len(inner) // 2]
     span = schedule.end_epoch - schedule.start_epoch
     return (
-        rf"\begin{{aligned}}s_{{{epoch}}} &= {schedule.final:g} - ({schedule.final:g} - {schedule.initial:g})\\ &\quad\cdot"
-        rf"\left(1 - \frac{{{epoch - schedule.start_epoch}}}{{{span}}}\right)^{{{schedule.degree:g}}}"
-        rf" = {level:.3f}\end{{aligned}}"
+        rf"s_{{{epoch}}} = {schedule.final:g} - ({schedule.final:g} - {schedule.initial:g})"
+        rf"\left(1 - \frac{{{epoch - schedule.start_epoch}}}{{{span}}}\right)^{{{schedule.degree:g}}} = {level:.3f}"
     )
 
 
