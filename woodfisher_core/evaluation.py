@@ -49,17 +49,17 @@ class Evaluation:
 def paired_standard_error(first: Evaluation, second: Evaluation) -> float:
     """Standard error, in percentage points, of the difference of two accuracies on the same samples.
 
-    So wide that ``CONFIDENT`` of it are the margin of McNemar's exact test (see :func:`least_margin`).
+    So wide that ``CONFIDENT`` of it are the margin of McNemar's exact test (see :func:`lead_by_luck`).
     """
     differ = (first.predictions == first.targets) != (second.predictions == second.targets)
-    return 100.0 * least_margin(int(differ.sum())) / CONFIDENT / first.num_samples
+    return 100.0 * lead_by_luck(int(differ.sum())) / CONFIDENT / first.num_samples
 
 
-def least_margin(differing: int) -> float:
-    """By how many samples one side must be ahead, at least, where ``differing`` ones are right on one side alone (McNemar 1947).
+def lead_by_luck(differing: int) -> float:
+    """How far ahead, in samples, luck may bring one side where ``differing`` are right on one side alone (McNemar 1947).
 
-    Up to and including it, a fair coin for each of them is as far off in more than 5 % of all cases: with five or fewer
-    always. The binomial law itself: the normal one (1.96 √differing) is too bold below about 25 samples.
+    Up to and including it a fair coin for each of them is as far off in more than 5 % of all cases: with five or fewer always.
+    The binomial law itself: the normal one (1.96 √differing) is too bold below about 25 samples.
     """
     if not differing:
         return 0.0

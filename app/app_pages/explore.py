@@ -56,7 +56,10 @@ def page() -> None:
     elif cost.predict(space, asked, ()).pruning > asking.ASK_SECONDS:
         announced = asking.ask_before_long_work(space, asked, ())
     else:  # curves that take long ask in their place
-        announced = asking.announcement(cost.predict(space, asked, CURVE_SPARSITIES))
+        price = cost.predict(space, asked, CURVE_SPARSITIES)
+        announced = asking.announcement(
+            price if price.seconds <= asking.ASK_SECONDS else cost.predict(space, asked, ())
+        )
 
     progress = telling(status, lambda phase, done, total: f"{announced} {phase}: {done:,} of {total:,}")
     started = time.perf_counter()
@@ -99,7 +102,8 @@ def page() -> None:
     with curves_cell:
         drawn = [name for name in view.compared if name == config.method or name in results]
         price = cost.predict(space, asked, CURVE_SPARSITIES)
-        if asking.may_go_on(price, asked, CURVE_SPARSITIES, "Accuracy against sparsity takes"):
+        beside_a = other is not None  # agreed to above, with the rest
+        if beside_a or asking.may_go_on(price, asked, CURVE_SPARSITIES, "Accuracy against sparsity takes"):
             # A pattern has one sparsity: the curves are those without it, and the run in focus a point beside them.
             curves = {
                 name: space.curve(without_pattern(view.beside(name)), CURVE_SPARSITIES, progress) for name in drawn

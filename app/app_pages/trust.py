@@ -37,7 +37,6 @@ BLOCK_SIZES = (10, 25, 50)
 LARGE = 100_000
 # Images of the Hessian of a block on such networks: its products take far longer than a gradient.
 LARGE_IMAGES = 100
-JOINT_COSTS = "The joint one solves a system at each sparsity, and takes as long as all else here."
 REMOVALS = {
     trust.ALONE: "One weight goes alone: is it foreseen?",
     trust.COMPENSATED: "The others make up for it: is it foreseen?",
@@ -116,7 +115,8 @@ def controls(large: bool) -> tuple[str, int, int, list[str]]:
             [update.value for update in Update],
             selection_mode="multi",
             default=[Update.NONE.value, Update.INDEPENDENT.value],
-            help="In the chart over the sparsity; your setting's own is always there. " + JOINT_COSTS,
+            help="In the chart over the sparsity; your setting's own is always there. The joint one solves a system at each "
+            "sparsity.",
             **bound("trust-updates"),
         )
     return by, int(count), int(images), updates

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from app import asking
 from app.pinning import differing, parse, written
 from app.shared import workspace
 from woodfisher_core.errors import InputError, WoodFisherError
@@ -170,6 +171,17 @@ def test_a_second_person_sees_the_same_pair(opened):
 def test_another_network_is_not_compared(opened):
     page = check_fine(opened(pin=written(setting(model="digits-cnn")), **SETTING))
     assert said(page, "A prunes digits-cnn on digits")
+
+
+def test_beside_a_pin_long_work_asks_once(opened, monkeypatch):
+    """Its curve stands beside the others: one click agrees to all of them."""
+    monkeypatch.setattr(asking, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(asking, "INSTANT_SECONDS", 0.0)
+    page = opened(pin=written(setting(sparsity=0.9)), **SETTING)
+    assert not page.get("plotly_chart")
+    page.button(key="compute").click().run()
+    check_fine(page)
+    assert "compute" not in [button.key for button in page.button]
 
 
 def test_a_pin_that_cannot_run_is_said(opened):

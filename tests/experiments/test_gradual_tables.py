@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from woodfisher_core.evaluation import least_margin
+from woodfisher_core.evaluation import lead_by_luck
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.gradual import GradualConfig, run_gradual
 from woodfisher_core.experiments.gradual_record import epoch_values, network_file
@@ -98,4 +98,4 @@ def test_the_kept_network_answers_as_the_run_said(ran):
     own, other = found.predictions == found.targets, dense.predictions == dense.targets
     difference, noise = gap(found, dense)
     assert difference == pytest.approx(found.accuracy - dense.accuracy)
-    assert noise == pytest.approx(100 * least_margin(int((own != other).sum())) / len(own))
+    assert noise == pytest.approx(100 * lead_by_luck(int((own != other).sum())) / len(own))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from woodfisher_core.evaluation import Evaluation, least_margin, paired_standard_error
+from woodfisher_core.evaluation import Evaluation, lead_by_luck, paired_standard_error
 from woodfisher_core.experiments.trials import Trial
 from woodfisher_core.experiments.verdicts import BETTER, EQUAL, MISSING, WORSE, against, difference, verdict
 
@@ -36,7 +36,7 @@ def test_the_margin_is_that_of_the_exact_test(differing):
     """Whatever lies within it the binomial test calls luck, and nothing beyond."""
     for ahead in range(differing % 2, differing + 1, 2):
         luck = stats.binomtest((differing - ahead) // 2, differing).pvalue > 0.05 if differing else True
-        assert (ahead <= least_margin(differing)) == luck
+        assert (ahead <= lead_by_luck(differing)) == luck
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 10])

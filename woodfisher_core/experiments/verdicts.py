@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from woodfisher_core.evaluation import CONFIDENT, least_margin
+from woodfisher_core.evaluation import CONFIDENT, lead_by_luck
 from woodfisher_core.experiments.trials import Trial
 
 BETTER, WORSE, EQUAL, MISSING = "better", "worse", "equal within the noise", "no result"
@@ -56,7 +56,7 @@ def difference(own: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tuple[
     gaps = 100.0 * (np.asarray(own, float) - np.asarray(other, float))  # (seeds, images)
     seeds, images = gaps.shape
     if seeds == 1:
-        return float(gaps.mean()), 100.0 * least_margin(np.count_nonzero(gaps)) / images
+        return float(gaps.mean()), 100.0 * lead_by_luck(np.count_nonzero(gaps)) / images
     from_images = CONFIDENT * float(np.sqrt(np.mean(gaps.mean(0) ** 2) / images))
     from_seeds = float(stdtrit(seeds - 1, 0.975)) * standard_error(gaps.mean(1))
     return float(gaps.mean()), float(np.hypot(from_images, from_seeds))
