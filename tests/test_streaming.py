@@ -74,6 +74,9 @@ def test_streamed_against_oracles(case, width, damping):
     moved = sum(float(part.square().sum()) for part in fisher.projections(weights)) / len(rows)
     exact = weights.double() @ (dense - damping * torch.eye(len(dense), dtype=torch.float64)) @ weights.double()
     assert moved == pytest.approx(float(exact), rel=1e-9, abs=1e-18)
+    for first, second in ((0, 0), (0, blocks.dim - 1), (blocks.dim // 2, blocks.dim // 2 - 1)):
+        alone = float(dense[first, second]) - damping * (first == second)
+        assert fisher.entry(first, second) == pytest.approx(alone, rel=1e-9, abs=1e-12 * float(dense.abs().max()))
 
 
 def test_messages_number_blocks_over_the_whole_network():

@@ -91,6 +91,15 @@ def evaluate(
             targets.append(wanted.cpu())
     if not targets:
         raise InputError("evaluate: expected at least one batch, got none.")
-    predicted, wanted = torch.cat(predictions), torch.cat(targets)
-    accuracy = 100.0 * int((predicted == wanted).sum()) / len(wanted)
-    return Evaluation(accuracy, total / len(wanted), predicted, wanted)
+    return _evaluation(total, torch.cat(predictions), torch.cat(targets))
+
+
+def evaluation_of(outputs: Tensor, targets: Tensor) -> Evaluation:
+    """The result where a network gave ``outputs`` (n, classes) for ``targets`` (n,); its loss is the cross-entropy."""
+    total = float(cross_entropy(outputs, targets)) * len(targets)
+    return _evaluation(total, outputs.argmax(1).cpu(), targets.cpu())
+
+
+def _evaluation(total_loss: float, predictions: Tensor, targets: Tensor) -> Evaluation:
+    accuracy = 100.0 * int((predictions == targets).sum()) / len(targets)
+    return Evaluation(accuracy, total_loss / len(targets), predictions, targets)

@@ -1,11 +1,16 @@
 """A figure while it is drawn, as plain dictionaries: plotly's own way, property by property, takes ten times as long."""
 
+import base64
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from _plotly_utils.utils import to_typed_array_spec
 from plotly.colors import get_colorscale
 
+# Arrays under these names stay lists, as plotly.js wants them.
+_LISTS = frozenset({"geojson", "layer", "layers", "range"})
 # Of a line across the plot: where its words stand → (along the plot, its anchor across the line, its anchor along the line).
 _BESIDE_VERTICAL = {
     "top left": (1, "right", "top"),
@@ -92,7 +97,37 @@ class Drawing:
     def figure(self, checked: bool = False) -> go.Figure:
         """The figure; ``checked`` has plotly look at every property, as the tests do: that takes five times as long."""
         spec = {"data": [plain(trace) for trace in self.traces], "layout": plain(self.layout), "frames": self.frames}
-        return go.Figure(spec, _validate=checked)
+        return Drawn(spec, _validate=checked)
+
+
+class Drawn(go.Figure):
+    """A figure that is written out in one pass: plotly copies all of it first, then asks four libraries what an array is."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What :meth:`plotly.graph_objects.Figure.to_dict` gives, in a tenth of the time."""
+        found = {"data": _written(self._data), "layout": _written(self._layout)}
+        if self._frame_objs:
+            found["frames"] = [_written(frame._props) for frame in self._frame_objs]
+        return found
+
+
+def _written(value: Any) -> Any:
+    """A copy of ``value`` with its arrays in plotly.js's compact form."""
+    if isinstance(value, dict):
+        return {key: own if key in _LISTS else _written(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(own) for own in value]
+    return _typed(value) if isinstance(value, np.ndarray) else value
+
+
+def _typed(array: np.ndarray) -> Any:
+    if array.dtype not in (np.float32, np.float64) or not array.size:
+        return to_typed_array_spec(array)
+    spec = {
+        "dtype": f"f{array.dtype.itemsize}",
+        "bdata": base64.b64encode(np.ascontiguousarray(array)).decode("ascii"),
+    }
+    return spec | {"shape": str(array.shape)[1:-1]} if array.ndim > 1 else spec
 
 
 def plain(properties: dict[str, Any]) -> dict[str, Any]:

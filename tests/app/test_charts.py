@@ -4,9 +4,13 @@ import ast
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
 import pytest
+from plotly.io import to_json
 
 from app import charts
+from app.charts.drawing import Drawing
 from app.charts.style import method_style
 from woodfisher_core.experiments import PruneConfig, Workspace, tables
 from woodfisher_core.methods import METHODS
@@ -41,6 +45,21 @@ def figures(run) -> dict:
             [problem.dataset.test.images[i, 0].numpy() for i in flips["index"]], ["a"] * len(flips)
         ),
     }
+
+
+def test_figures_are_written_as_plotly_writes_them(run):
+    """Ours only takes less time."""
+    for name, figure in figures(run).items():
+        assert figure.to_json() == to_json(go.Figure.to_dict(figure), validate=False), name
+    odd = Drawing({"type": "heatmap", "z": np.arange(6.0).reshape(2, 3), "x": np.array([1, 2, 300]), "y": ["a", "b"]})
+    odd.add_scatter(x=np.array([], dtype=float), y=np.array([True, False]), text=np.array(["a", None], dtype=object))
+    odd.add_scatter(x=np.arange(8.0)[::2], y=pd.Series([1, 2**40]), customdata=[[1, "a"], [2, "b"]])
+    odd.update_layout(xaxis={"range": np.array([0.0, 1.0])}, annotations=[{"text": "a", "x": np.float32(0.5)}])
+    odd.frames = [{"name": "one", "data": [{"type": "scatter", "x": np.arange(3, dtype="float32"), "y": [1, 2, 3]}]}]
+    drawn = odd.figure()
+    assert drawn.to_json() == to_json(go.Figure.to_dict(drawn), validate=False)
+    drawn.update_layout(title={"text": "Later?"})
+    assert drawn.to_dict()["layout"]["title"]["text"] == "Later?"
 
 
 def test_every_title_is_a_question(run):

@@ -242,3 +242,25 @@ def test_bad_rows(shape, message):
     """Rows must be a matrix of at least one row and as many columns as the blocks."""
     with pytest.raises(InputError, match=message):
         EmpiricalFisher(torch.ones(*shape), one_block(3))
+
+
+@each_case
+def test_single_entries(case):
+    """F_ij as the dense matrix has it, 0 across blocks."""
+    rows, dim = rows_of(case), case.blocks.dim
+    dense, fisher = dense_fisher(rows, case.blocks, 0.0), EmpiricalFisher(rows, case.blocks)
+    for first, second in pairs(dim):
+        wanted = float(dense[first, second])
+        assert fisher.entry(first, second) == pytest.approx(wanted, rel=1e-9, abs=1e-12 * float(dense.abs().max()))
+
+
+def pairs(dim: int) -> list[tuple[int, int]]:
+    """The corners, the middle, neighbours and strangers."""
+    return [
+        (0, 0),
+        (0, dim - 1),
+        (dim - 1, 0),
+        (dim // 2, dim // 2),
+        (dim // 2, dim // 2 - 1),
+        (dim // 3, 2 * dim // 3),
+    ]

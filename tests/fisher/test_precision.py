@@ -8,7 +8,7 @@ from oracle import dense_inverse, norm_error, relative
 
 from woodfisher_core.errors import NumericalError
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.fisher import Blocks, EmpiricalFisher, dual, groups, precision, spectral
+from woodfisher_core.fisher import Blocks, EmpiricalFisher, dual, groups, joint, precision, spectral
 from woodfisher_core.fisher.blocks import Run
 from woodfisher_core.fisher.groups import COMPUTE, Group, add_lower_gram, lower_tiles, mirrored
 from woodfisher_core.fisher.precision import SINGLE
@@ -22,6 +22,7 @@ DAMPINGS = (1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 def always_tried(monkeypatch):
     """Float32 is tried on small problems too."""
     monkeypatch.setattr(groups, "LEAST_WORK", 1)
+    monkeypatch.setattr(groups, "WIDENED_BYTES", 0)
 
 
 def wide_rows(num_rows: int, size: int, kind: str) -> torch.Tensor:
@@ -95,6 +96,28 @@ def test_both_precisions_are_really_used():
     bad = spectral.Spectral(Group(wide_rows(40, 900, "one rank and noise").unsqueeze(0), slice(0, 900), 0))
     bad.at(1e-6).diagonal()
     assert list(bad._spectra) == [SINGLE, COMPUTE]
+
+
+@pytest.mark.usefixtures("always_tried")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damping", DAMPINGS)
+def test_a_joint_step_from_float32_is_that_of_float64(kind, damping, monkeypatch):
+    """One mask in a wide block: a float32 Gram matrix, refined; what does not converge is done again in float64."""
+    rows, generator = wide_rows(40, 900, kind), torch.Generator().manual_seed(1)
+    weights, keep = torch.randn(900, generator=generator), torch.rand(900, generator=generator) < 0.6
+    tried = []
+    monkeypatch.setattr(joint, "refined", lambda *given: tried.append(precision.refined(*given)) or tried[-1])
+    try:
+        found = EmpiricalFisher(rows, block(900)).joint_steps(weights, [keep], damping)[0]
+    except NumericalError:
+        assert damping == 1e-8
+        return
+    assert tried or kind in ("nearly parallel", "one rank and noise")  # their float32 matrix need not be definite
+    wanted = EmpiricalFisher(rows.double(), block(900)).joint_steps(weights, [keep], damping)[0]
+    assert norm_error(found, wanted) <= 1e-9
+    if damping == 1.0:
+        assert tried[0] is not None
+        assert not torch.equal(found, wanted)
 
 
 @pytest.mark.usefixtures("always_tried")

@@ -27,6 +27,7 @@ from woodfisher_core.structured import (
     all_parameters,
     find_channels,
     magnitude_saliency,
+    one_block,
     prune_channels,
     saliency_of,
     select_groups,
@@ -226,10 +227,11 @@ def test_steps_shared_over_a_curve_are_those_of_single_calls():
     theta = channels.parameters.flatten(model.state_dict())
     rows = gradient_matrix(model, channels.parameters, [(x, y)], 40)
     options = StructuredOptions(num_samples=40)
+    fisher = one_block(channels, rows)
     saliency = saliency_of(channels, theta, rows, options)
     sparsities = [0.5, 0.0, 0.2]
     for sparsity, result in zip(
-        sparsities, structured_results(channels, theta, saliency, rows, options, sparsities), strict=True
+        sparsities, structured_results(channels, theta, saliency, fisher, options, sparsities), strict=True
     ):
         alone = run("residual", sparsity=sparsity)
         assert result.selection.order == alone.selection.order

@@ -11,7 +11,7 @@ from torch import Tensor
 from woodfisher_core.data import Samples
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments.config import PruneConfig
-from woodfisher_core.experiments.exact_losses import exact_losses, mean_change
+from woodfisher_core.experiments.exact_losses import mean_change, sample_losses
 from woodfisher_core.experiments.pair_surface import damped_diagonal
 from woodfisher_core.experiments.problem import Problem
 from woodfisher_core.experiments.workspace import Workspace
@@ -180,9 +180,9 @@ def _measured(
     problem: Problem, samples: Samples, steps: Mapping[str, Tensor]
 ) -> tuple[list[dict[str, object]], tuple[float, float]]:
     """(a row a step, the mean and standard error of what the second step saves over the first), in nats."""
-    losses, weights = exact_losses(problem, samples), problem.weights.to(torch.float64)
-    before = losses(weights)
-    after = {update: losses(weights + step) for update, step in steps.items()}
+    weights = problem.weights.to(torch.float64)
+    before, *moved = sample_losses(problem, samples, [weights, *(weights + step for step in steps.values())])
+    after = dict(zip(steps, moved, strict=True))
     rows = []
     for update, found in after.items():
         nats, error = mean_change(before, found)

@@ -1,23 +1,18 @@
 """Losses to float64's precision: one weight among thousands changes the loss by less than float32 can tell."""
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
 from woodfisher_core.data import Samples
 from woodfisher_core.devices import compute_device
 from woodfisher_core.experiments.materials import Progress
+from woodfisher_core.experiments.points import at_points, points_together
 from woodfisher_core.experiments.problem import Problem
-
-# Numbers held while points of a pair are measured together, and how many more the widest activation of an image has than the
-# image itself, roughly.
-HELD = 1 << 25
-WIDENING = 8
 
 
 def exact_losses(problem: Problem, samples: Samples) -> Callable[..., Tensor]:
@@ -40,20 +35,19 @@ def exact_losses(problem: Problem, samples: Samples) -> Callable[..., Tensor]:
     return losses
 
 
+def sample_losses(problem: Problem, samples: Samples, points: Iterable[Tensor]) -> Tensor:
+    """Loss of each sample (k, n) at each of k weight vectors (d,)."""
+    losses, dtype = exact_losses(problem, samples), _dtype(problem)
+    return torch.cat(list(at_points(problem, len(samples), (point.to(dtype) for point in points), losses)))
+
+
 def mean_losses(
     problem: Problem, samples: Samples, points: Iterable[Tensor], told: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Mean losses (k,) at each of k weight vectors (d,), which may be made on the way; ``told`` how many are done.
-
-    Networks of Linear layers go through many points at once; convolutions gain nothing by it.
-    """
-    losses = exact_losses(problem, samples)
-    linear = all(layer.kind == nn.Linear.__name__ for layer in problem.parameters.layers)
-    together = points_together(problem, len(samples)) if linear else 1
-    at_once = vmap(lambda point: losses(point).mean())
-    waiting, found, done = iter(points), [], 0
-    while some := list(itertools.islice(waiting, together)):
-        found.append(at_once(torch.stack(some)) if len(some) > 1 else losses(some[0]).mean().unsqueeze(0))
+    """Mean losses (k,) at each of k weight vectors (d,), which may be made on the way; ``told`` how many are done."""
+    losses, found, done = exact_losses(problem, samples), [], 0
+    for some in at_points(problem, len(samples), points, lambda point: losses(point).mean()):
+        found.append(some)
         done += len(some)
         if told:
             told(done)
@@ -78,12 +72,6 @@ def _state(problem: Problem, dtype: torch.dtype) -> dict[str, Tensor]:
     """The network's tensors in ``dtype``, each tied one under one name."""
     aliases = {alias for layer in problem.parameters.layers for alias in layer.aliases}
     return {name: _as(tensor, dtype) for name, tensor in problem.model.state_dict().items() if name not in aliases}
-
-
-def points_together(problem: Problem, images: int) -> int:
-    """How many weight vectors' networks fit into one pass."""
-    widest = max(layer.numel for layer in problem.parameters.layers)
-    return max(1, HELD // (widest + WIDENING * images * problem.test.inputs[0].numel()))
 
 
 def pair_losses(

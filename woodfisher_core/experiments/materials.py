@@ -207,7 +207,9 @@ class Materials:
             # one has a place of its own: its scratch file must not outlive its use.
             if isinstance(value, (StreamedFisher, StreamedInverse)):
                 return self.cache.max_bytes + 1
-            return value.rows.nbytes + solver_bytes if isinstance(value, EmpiricalFisher) else value.nbytes
+            if isinstance(value, EmpiricalFisher):
+                return value.rows.nbytes + value.kept_nbytes + solver_bytes
+            return value.nbytes
 
         def make_fisher() -> Fisher:
             if self._streamed is not None and self._streamed[0] == fisher:

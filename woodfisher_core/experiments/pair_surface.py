@@ -9,8 +9,9 @@ from torch import Tensor
 
 from woodfisher_core.context import PruningContext
 from woodfisher_core.experiments.config import PruneConfig
-from woodfisher_core.experiments.exact_losses import exact_losses, mean_change, pair_losses, points_together
+from woodfisher_core.experiments.exact_losses import mean_change, pair_losses, sample_losses
 from woodfisher_core.experiments.materials import Progress
+from woodfisher_core.experiments.points import points_together
 from woodfisher_core.experiments.two_weights import TwoWeights, places
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.options import Update
@@ -18,7 +19,7 @@ from woodfisher_core.timing import best_seconds
 
 # Held-out images the loss is measured on, and points along each side of the grid.
 SURFACE_IMAGES = 300
-SIDE = 25
+SIDE = 21
 
 
 def damped_diagonal(context: PruningContext) -> Tensor:
@@ -36,14 +37,7 @@ def pair_of(space: Workspace, config: PruneConfig, first: int, second: int) -> T
 def _pair_of(space: Workspace, config: PruneConfig, first: int, second: int) -> TwoWeights:
     context = space.context(config)
     weights = context.weights.to(torch.float64)
-    # F e_q through its rows: G_b e_q of the blocks, of which one has any.
-    found = []
-    for index in (first, second):
-        unit = torch.zeros_like(weights)
-        unit[index] = 1.0
-        found.append([part for part in context.fisher().projections(unit)])
-    count = context.fisher().num_rows
-    together = sum(float((x * y).sum()) for x, y in zip(*found, strict=True)) / count
+    together = context.fisher().entry(first, second)
     a, b = (float(damped_diagonal(context)[index]) for index in (first, second))
     return TwoWeights(float(weights[first]), float(weights[second]), a, b, together)
 
@@ -99,7 +93,7 @@ def surface_seconds(space: Workspace, config: PruneConfig, first: int, second: i
     samples = problem.train_samples(held_out[:SURFACE_IMAGES])
     points = np.zeros((min(points_together(problem, len(samples)), SIDE), 2))
     some = lambda: pair_losses(problem, samples, (first, second), points)  # noqa: E731 - timed below
-    key = ("seconds of a surface", *_surface_key(config, first, second))
+    key = ("seconds of a surface", *_surface_key(config.replace(damping=1.0, damping_scale="absolute"), first, second))
     return SIDE**2 / len(points) * space.cache.get(key, lambda: best_seconds(some, 1, problem.device), lambda _: 8)
 
 
@@ -111,14 +105,13 @@ def _surface(
     x, y = np.meshgrid(np.linspace(left, right, SIDE), np.linspace(low, high, SIDE))
     spots = places(pair, 1)
     samples = problem.train_samples(images)
-    losses, weights = exact_losses(problem, samples), problem.weights.to(torch.float64)
-    before = losses(weights)
     found = pair_losses(problem, samples, (first, second), np.stack([x.ravel(), y.ravel()], axis=1), progress)
-    measured = []
+    points = [problem.weights.to(torch.float64)]
     for spot in spots.itertuples():
-        moved = weights.clone()
-        moved[first], moved[second] = spot.first, spot.second
-        measured.append(mean_change(before, losses(moved)))
+        points.append(points[0].clone())
+        points[-1][[first, second]] = points[0].new_tensor([spot.first, spot.second])
+    before, *moved = sample_losses(problem, samples, points)
+    measured = [mean_change(before, losses) for losses in moved]
     grid = pd.DataFrame({"first": x.ravel(), "second": y.ravel(), "nats": found - float(before.mean())})
     mean, error = zip(*measured, strict=True)
     return Surface(grid, spots.assign(measured=mean, error=error), len(images))

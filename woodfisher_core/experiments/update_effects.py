@@ -1,6 +1,6 @@
 """All chosen weights removed together: what the survivors' move is worth, and how the independent one differs from the joint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,10 @@ from torch import Tensor
 from woodfisher_core.errors import NumericalError
 from woodfisher_core.evaluation import CONFIDENT, Evaluation, paired_standard_error
 from woodfisher_core.experiments.config import PruneConfig
-from woodfisher_core.experiments.exact_losses import exact_losses, mean_change
+from woodfisher_core.experiments.exact_losses import exact_losses, mean_change, sample_losses
 from woodfisher_core.experiments.materials import Progress
+from woodfisher_core.experiments.points import evaluations
+from woodfisher_core.experiments.problem import Problem
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.methods import Outcome
 from woodfisher_core.options import Update
@@ -65,17 +67,18 @@ def effects_now(space: Workspace, config: PruneConfig) -> pd.DataFrame:
 
 
 def _effects_now(space: Workspace, config: PruneConfig) -> pd.DataFrame:
-    effect = _measuring(space, config)
-    rows = []
-    for name, one in update_configs(config).items():
+    configs, found = update_configs(config), {}
+    for name, one in configs.items():
         try:
-            rows.append(
-                effect(
-                    name, space.outcome(one), space.evaluation(one), space.evaluation(update_configs(config)["none"])
-                )
-            )
+            found[name] = space.outcome(one)
         except NumericalError:
             continue
+    changes = _changes(space, config, list(found.values()))
+    results = {name: space.evaluation(configs[name]) for name in found}
+    rows = [
+        _effect(space, config, name, outcome, results[name], results["none"], change)
+        for (name, outcome), change in zip(found.items(), changes, strict=True)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -91,44 +94,68 @@ def _plain(config: PruneConfig) -> PruneConfig:
 def _effects(
     space: Workspace, config: PruneConfig, sparsities: Sequence[float], progress: Progress | None
 ) -> pd.DataFrame:
-    problem, effect, configs = space.problem(config), _measuring(space, config), update_configs(config)
+    problem, configs = space.problem(config), update_configs(config)
     reference: dict[float, Evaluation] = {}
     rows = []
     for number, (name, one) in enumerate(configs.items()):
         try:
             reached = space.reached(one, sparsities)
-            for place, outcome in enumerate(space.outcomes(one, reached, progress=progress)):
-                result = problem.evaluate(outcome.weights, problem.test, outcome.tensors)
-                rows.append(effect(name, outcome, result, reference.setdefault(reached[place], result)))
-                if progress:
-                    progress("updates", number * len(sparsities) + place + 1, len(configs) * len(sparsities))
+            outcomes = list(space.outcomes(one, reached, progress=progress))
         except NumericalError:
             continue
+        changes = _changes(space, config, outcomes)
+        of_each = zip(reached, outcomes, _results(problem, outcomes), changes, strict=True)
+        for place, (sparsity, outcome, result, change) in enumerate(of_each, start=1):
+            reference.setdefault(sparsity, result)
+            rows.append(_effect(space, config, name, outcome, result, reference[sparsity], change))
+            if progress:
+                progress("updates", number * len(sparsities) + place, len(configs) * len(sparsities))
     return pd.DataFrame(rows)
 
 
-def _measuring(space: Workspace, config: PruneConfig) -> Callable[..., dict[str, object]]:
-    """(update's name, its outcome, its result, that of no update) → one row of numbers."""
-    problem = space.problem(config)
-    _, held_out = space.samples(config)
-    losses = exact_losses(problem, problem.train_samples(held_out)) if len(held_out) else None
-    before = losses(problem.weights) if losses else None
+def _results(problem: Problem, outcomes: Sequence[Outcome]) -> Iterable[Evaluation]:
+    """On the test set."""
+    if any(outcome.tensors for outcome in outcomes):
+        return (problem.evaluate(outcome.weights, problem.test, outcome.tensors) for outcome in outcomes)
+    return evaluations(problem, problem.test, (outcome.weights for outcome in outcomes))
 
-    def effect(name: str, outcome: Outcome, result: Evaluation, reference: Evaluation) -> dict[str, object]:
-        loss, error = mean_change(before, losses(outcome.weights, outcome.tensors)) if losses else (np.nan, np.nan)
-        return {
-            "update": name,
-            "sparsity": outcome.mask.sparsity,
-            "accuracy": result.accuracy,
-            "standard_error": result.standard_error,
-            "gain": result.accuracy - reference.accuracy,
-            "gain_error": paired_standard_error(result, reference),
-            "loss": loss,
-            "loss_error": error,
-            "moved": relative_norm(problem.weights, outcome.weights, outcome.mask.keep),
-        }
 
-    return effect
+def _changes(space: Workspace, config: PruneConfig, outcomes: Sequence[Outcome]) -> list[tuple[float, float]]:
+    """Of each of ``outcomes`` the mean change of the held-out losses and its standard error, NaN where nothing is held out."""
+    problem, (_, held_out) = space.problem(config), space.samples(config)
+    if len(held_out) == 0:
+        return [(np.nan, np.nan)] * len(outcomes)
+    samples = problem.train_samples(held_out)
+    if any(outcome.tensors for outcome in outcomes):
+        losses = exact_losses(problem, samples)
+        before, after = losses(problem.weights), [losses(outcome.weights, outcome.tensors) for outcome in outcomes]
+    else:
+        points = [problem.weights, *(outcome.weights for outcome in outcomes)]
+        before, *after = sample_losses(problem, samples, points)
+    return [mean_change(before, own) for own in after]
+
+
+def _effect(
+    space: Workspace,
+    config: PruneConfig,
+    name: str,
+    outcome: Outcome,
+    result: Evaluation,
+    reference: Evaluation,
+    change: tuple[float, float],
+) -> dict[str, object]:
+    """The row of the update ``name``; ``reference`` is the result of no update, ``change`` that of the held-out loss."""
+    return {
+        "update": name,
+        "sparsity": outcome.mask.sparsity,
+        "accuracy": result.accuracy,
+        "standard_error": result.standard_error,
+        "gain": result.accuracy - reference.accuracy,
+        "gain_error": paired_standard_error(result, reference),
+        "loss": change[0],
+        "loss_error": change[1],
+        "moved": relative_norm(space.problem(config).weights, outcome.weights, outcome.mask.keep),
+    }
 
 
 def relative_norm(before: Tensor, after: Tensor, keep: Tensor) -> float:

@@ -56,6 +56,14 @@ class Blocks:
         """Size of the largest block."""
         return max(run.size for run in self.runs)
 
+    def together(self, first: int, second: int) -> bool:
+        """Whether two places of the flat vector are in one block."""
+        for run in self.runs:
+            if run.slice.start <= first < run.slice.stop:
+                within = run.slice.start <= second < run.slice.stop
+                return within and (first - run.offset) // run.size == (second - run.offset) // run.size
+        return False
+
     def slices(self) -> Iterator[slice]:
         """One slice of the flat vector a block, in order."""
         for run in self.runs:

@@ -3,7 +3,8 @@
 With r = G_P w_P: δ_S = G_Sᵀ (NλI + G_S G_Sᵀ)⁻¹ r (dual, N < |S|) = (λI + G_Sᵀ G_S/N)⁻¹ G_Sᵀ r/N (primal). Masks that nest
 share their work. Dual: survivors are taken from the sparsest mask upwards, so G_S G_Sᵀ of all of them together costs one Gram
 matrix. Primal: with the weights that stay longest first, every F_SS is a leading part of one matrix, and its Cholesky factor
-the leading part of one factor.
+the leading part of one factor. A mask that is alone in a large block shares nothing: its Gram matrix is made in float32 and
+the solution refined to float64, where that converges.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import COMPUTE, FACTOR_LIMIT, Group, check_condition, cholesky
+from woodfisher_core.errors import NumericalError
+from woodfisher_core.fisher.groups import COMPUTE, FACTOR_LIMIT, Group, check_condition, cholesky, picked_columns
+from woodfisher_core.fisher.precision import SINGLE, refined, single_helps
 
 # Bytes of Gram matrices grown together in one pass over G.
 HELD_BYTES = 1 << 28
@@ -24,7 +27,7 @@ def joint_steps(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> T
 
     ``pruned`` (count, B, k) holds the weights to remove, zero elsewhere; ``keep`` (count, B, k) marks the survivors.
     """
-    check_condition(group.traces() / damping, FACTOR_LIMIT, group, damping)
+    check_condition(group.traces / damping, FACTOR_LIMIT, group, damping)
     if group.size <= group.num_rows:
         return _within_covariance(group, pruned, keep, damping)
     if group.rows.shape[0] > 1:
@@ -86,12 +89,34 @@ def _by_growing_gram(block: Group, pruned: Tensor, keep: Tensor, damping: float)
             pull, stays = part.lift(targets[:, :, some]) / part.num_rows, keep[columns][:, some].unsqueeze(0)
             inside = _leading_solves(part.covariance() / part.num_rows, pull, stays, part, damping)
             steps[:, columns.unsqueeze(1), torch.tensor(some, device=columns.device)] = inside
+    if len(many) == 1:
+        columns = keep[:, many[0]].nonzero().squeeze(1)
+        alone = _refined_alone(block, columns, targets[:, :, many], damping)
+        if alone is not None:
+            steps[:, columns, many[0]] = alone.squeeze(2)
+            return steps
     if many:
         inner = torch.empty(1, block.num_rows, len(many), dtype=targets.dtype, device=targets.device)
         for place, (level, gram) in enumerate(_growing_grams(block, keep, many)):
             inner[:, :, place : place + 1] = _dual_solve(gram, targets[:, :, level : level + 1], block, damping)
         steps[:, :, many] = block.lift(inner) * keep[:, many]
     return steps
+
+
+def _refined_alone(block: Group, columns: Tensor, target: Tensor, damping: float) -> Tensor | None:
+    """G_Sᵀ (NλI + G_S G_Sᵀ)⁻¹ r (1, |S|, 1) from a float32 Gram matrix; None where that does not help or not suffice."""
+    if len(columns) * block.num_rows * block.rows.dtype.itemsize > HELD_BYTES:
+        return None
+    part = Group(block.columns_at(columns), columns, block.first_block)
+    if not single_helps(part):
+        return None
+    gram, shift = part.gram(SINGLE), block.num_rows * damping
+    gram.diagonal(dim1=-2, dim2=-1).add_(shift)
+    try:
+        factor = cholesky(gram, block, damping)
+    except NumericalError:  # of the float32 matrix: float64 may still do
+        return None
+    return refined(part, lambda right: torch.cholesky_solve(right, factor), target, shift)
 
 
 def _growing_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[tuple[int, Tensor]]:
@@ -124,7 +149,7 @@ def _gram_of(rows: Tensor, picked: Tensor, block: Group) -> Tensor:
     width = max(1, GATHERED_BYTES // (rows.dtype.itemsize * block.num_rows))
     total = torch.zeros(1, block.num_rows, block.num_rows, dtype=COMPUTE, device=rows.device)
     for some in columns.split(width):
-        total += Group(rows.index_select(2, some), some, block.first_block).gram()
+        total += Group(picked_columns(rows, some), some, block.first_block).gram()
     return total
 
 

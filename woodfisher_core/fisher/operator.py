@@ -53,13 +53,19 @@ class EmpiricalFisher:
     @property
     def nbytes(self) -> int:
         """Bytes held beyond the rows themselves."""
-        gathered = sum(g.rows.nbytes for g in self.groups if isinstance(g.columns, Tensor))
-        return gathered + sum(p.nbytes for prepared in self._prepared.values() for p in prepared)
+        return self.kept_nbytes + sum(p.nbytes for prepared in self._prepared.values() for p in prepared)
+
+    @property
+    def kept_nbytes(self) -> int:
+        """Bytes that the groups hold or may come to hold: rows of their own, and GᵀG of their smaller blocks."""
+        own = [g for g in self.groups if isinstance(g.columns, Tensor) or g.rows.dtype is not self.rows.dtype]
+        blocks = sum(g.rows.shape[0] * g.size**2 for g in self.groups if g.keeps_covariance)
+        return sum(g.rows.nbytes for g in own) + COMPUTE.itemsize * blocks
 
     @cached_property
     def diagonal(self) -> Tensor:
         """diag (1/N) GᵀG, without damping, (d,) float64."""
-        return self._by_column(Group.curvature)
+        return self._by_column(lambda group: group.curvature)
 
     @cached_property
     def mean(self) -> Tensor:
@@ -120,6 +126,18 @@ class EmpiricalFisher:
         flat = x.to(COMPUTE).unsqueeze(1)
         for group in self.groups:
             yield group.project(group.take(flat)).squeeze(2)
+
+    def entry(self, first: int, second: int) -> float:
+        """(1/N) Σ_n G_n,first G_n,second without damping; 0 across blocks."""
+        if not self.blocks.together(first, second):
+            return 0.0
+        if isinstance(self.rows, Tensor):
+            columns = self.rows[:, [first, second]]
+        else:
+            order = sorted({first, second})
+            columns = self.groups[0].columns_at(torch.tensor(order, device=self.rows.device))[0]
+        exact = columns.to(COMPUTE)
+        return float(exact[:, 0] @ exact[:, -1]) / self.num_rows
 
     def joint_steps(self, weights: Tensor, keeps: Sequence[Tensor], damping: float) -> Tensor:
         """Exact joint OBS steps (k, d) float64, one for each of k masks (d,): everything outside it goes at once.

@@ -136,7 +136,7 @@ class PrimalSpectrum:
         self.group, self.precision = group, precision
         values, self.vectors = torch.linalg.eigh(group.covariance())
         self.values = values.clamp_(min=0.0)
-        self.curvature = group.curvature()
+        self.curvature = group.curvature
 
     @property
     def nbytes(self) -> int:

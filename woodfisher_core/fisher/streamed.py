@@ -113,6 +113,13 @@ class StreamedFisher:
         for columns, fisher in self._pieces():
             yield from fisher.projections(x[columns])
 
+    def entry(self, first: int, second: int) -> float:
+        """F_first,second, as :meth:`EmpiricalFisher.entry`."""
+        for columns, fisher in self._pieces():
+            if columns.start <= first < columns.stop and columns.start <= second < columns.stop:
+                return fisher.entry(first - columns.start, second - columns.start)
+        return 0.0
+
     def joint_steps(self, weights: Tensor, keeps: Sequence[Tensor], damping: float) -> Tensor:
         """Exact joint OBS steps (k, d) float64, as :meth:`EmpiricalFisher.joint_steps`."""
         parts = [

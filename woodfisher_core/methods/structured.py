@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher import Blocks, EmpiricalFisher
+from woodfisher_core.fisher.groups import Group
 from woodfisher_core.fisher.operator import InverseFisher
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.masks import Mask
 from woodfisher_core.methods.base import Context, Method, Need, Outcome
-from woodfisher_core.options import BLOCK_NETWORK, Budget, Labels, Scope, Solver, Update
+from woodfisher_core.options import Budget, Labels, Scope, Solver, Update
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.sampling import label_uniforms
 from woodfisher_core.structured import (
@@ -21,6 +22,7 @@ from woodfisher_core.structured import (
     Per,
     StructuredOptions,
     find_channels,
+    one_block,
     reachable,
     saliency_of,
     structured_results,
@@ -36,33 +38,38 @@ class ChannelFisher:
 
     def __init__(self, channels: Channels, rows: Tensor, theta: Tensor, allowed: Tensor):
         self.channels, self.rows, self.theta, self.allowed = channels, rows, theta, allowed
-        self._fisher = EmpiricalFisher(rows, Blocks.of(channels.parameters, BLOCK_NETWORK))
+        self.fisher = one_block(channels, rows)
         self._saliency: tuple[float, Tensor] | None = None
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self._fisher.nbytes
+        return self.rows.nbytes + self.fisher.nbytes + 8 * len(self.rows) ** 2
+
+    @cached_property
+    def _gram(self) -> Tensor | None:
+        """GGᵀ (1, N, N) where N < D: every damping's saliency shares it."""
+        return Group(self.rows.unsqueeze(0), slice(None), 0).gram() if len(self.rows) < len(self.theta) else None
 
     @property
     def diagonal(self) -> Tensor:
         """diag F over θ, (D,) float64."""
-        return self._fisher.diagonal
+        return self.fisher.diagonal
 
     def inverse(self, damping: float, solver: Solver = Solver.AUTO) -> InverseFisher:
         """(F + λI)⁻¹ over θ."""
-        return self._fisher.inverse(damping, solver)
+        return self.fisher.inverse(damping, solver)
 
     def saliency(self, options: StructuredOptions) -> Tensor:
         """What each channel costs at the options' λ, (num_groups,) float64; the last is kept, since several ask for it."""
         kept = self._saliency
         if kept is None or kept[0] != options.damping:
-            kept = options.damping, saliency_of(self.channels, self.theta, self.rows, options)
+            kept = options.damping, saliency_of(self.channels, self.theta, self.rows, options, self._gram)
             self._saliency = kept
         return kept[1]
 
     def joint_steps(self, weights: Tensor, keeps: Sequence[Tensor], damping: float) -> Tensor:
         """Exact joint steps over θ, as :meth:`EmpiricalFisher.joint_steps`."""
-        return self._fisher.joint_steps(weights, keeps, damping)
+        return self.fisher.joint_steps(weights, keeps, damping)
 
 
 def curvature(context: Context) -> ChannelFisher:
@@ -136,7 +143,7 @@ def run(context: Context, sparsities: Sequence[float]) -> Iterator[Outcome]:
     parameters, state = model.channels.parameters, context.network().state_dict()
     names = context.parameters.names
     for result in structured_results(
-        model.channels, model.theta, model.saliency(options), model.rows, options, sparsities, model.allowed
+        model.channels, model.theta, model.saliency(options), model.fisher, options, sparsities, model.allowed
     ):
         keep, theta = parameters.unflatten(result.keep & model.allowed), parameters.unflatten(result.weights)
         mask = Mask(torch.cat([keep[name].reshape(-1) for name in names]).to(context.weights.device), (-math.inf,), 0)

@@ -5,6 +5,7 @@ from woodfisher_core.structured.options import Criterion, Per, StructuredOptions
 from woodfisher_core.structured.pruning import (
     EXAMPLES,
     StructuredResult,
+    one_block,
     prune_channels,
     saliency_of,
     structured_results,
@@ -28,6 +29,7 @@ __all__ = [
     "find_channels",
     "fisher_saliency",
     "magnitude_saliency",
+    "one_block",
     "prune_channels",
     "reachable",
     "saliency_of",

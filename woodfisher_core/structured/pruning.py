@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from woodfisher_core.structured.saliency import fisher_saliency, magnitude_salie
 from woodfisher_core.structured.selection import Selection, select_groups
 from woodfisher_core.structured.survey import Channels, find_channels
 
+Given = TypeVar("Given", Tensor, EmpiricalFisher)
 # Samples on which the network is traced and its removals are tried.
 EXAMPLES = 4
 
@@ -126,18 +127,28 @@ class StructuredResult:
         return without_channels(self.masked(model), [self.channels.groups[n] for n in self.selection.order])
 
 
-def saliency_of(channels: Channels, weights: Tensor, rows: Tensor | None, options: StructuredOptions) -> Tensor:
-    """The saliency of every group under the options' criterion, (num_groups,) float64; ``rows`` None where not needed."""
+def saliency_of(
+    channels: Channels, weights: Tensor, rows: Tensor | None, options: StructuredOptions, gram: Tensor | None = None
+) -> Tensor:
+    """The saliency of every group under the options' criterion, (num_groups,) float64; ``rows`` None where not needed.
+
+    ``gram`` as in :func:`fisher_saliency`.
+    """
     if options.criterion is Criterion.MAGNITUDE:
         return magnitude_saliency(weights, channels.groups)
-    return fisher_saliency(_given(rows), weights, channels.groups, options.damping)
+    return fisher_saliency(_given(rows), weights, channels.groups, options.damping, gram)
+
+
+def one_block(channels: Channels, rows: Tensor) -> EmpiricalFisher:
+    """The Fisher of ``rows`` (N, D) over all of θ as one block; it keeps what dampings share."""
+    return EmpiricalFisher(rows, Blocks.of(channels.parameters, BLOCK_NETWORK))
 
 
 def structured_results(
     channels: Channels,
     weights: Tensor,
     saliency: Tensor,
-    rows: Tensor | None,
+    fisher: EmpiricalFisher | None,
     options: StructuredOptions,
     sparsities: Sequence[float],
     allowed: Tensor | None = None,
@@ -148,10 +159,10 @@ def structured_results(
         channels: From :func:`find_channels`.
         weights: θ (D,), on the rows' device.
         saliency: From :func:`saliency_of`.
-        rows: G (N, D), or None without an update.
+        fisher: From :func:`one_block`, or None without an update.
         options: λ, update, what is ranked and counted.
         sparsities: Fractions of the options' budget.
-        allowed: (D,) bool, what is still there of θ; the others are zero in ``weights`` and in ``rows``, and so stay zero. They
+        allowed: (D,) bool, what is still there of θ; the others are zero in ``weights`` and in the rows, and so stay zero. They
             count towards the sparsities (see :func:`select_groups`), but only whole channels are in the results.
     """
     selections = select_groups(
@@ -167,8 +178,7 @@ def structured_results(
     if options.update is Update.NONE:
         moved: Iterable[Tensor] = (updates.none(weights, keep) for keep in keeps)
     else:
-        fisher = EmpiricalFisher(_given(rows), Blocks.of(channels.parameters, BLOCK_NETWORK))
-        moved = updates.joint(weights, keeps, fisher, options.damping)
+        moved = updates.joint(weights, keeps, _given(fisher), options.damping)
     for selection, values in zip(selections, moved, strict=True):
         yield StructuredResult(channels, saliency, selection, weights, values)
 
@@ -243,13 +253,14 @@ def prune_channels(
             progress=progress,
         )
     saliency = saliency_of(channels, weights, rows, chosen)
-    return next(structured_results(channels, weights, saliency, rows, chosen, [chosen.sparsity]))
+    fisher = None if rows is None else one_block(channels, rows)
+    return next(structured_results(channels, weights, saliency, fisher, chosen, [chosen.sparsity]))
 
 
-def _given(rows: Tensor | None) -> Tensor:
-    if rows is None:
+def _given(from_rows: Given | None) -> Given:
+    if from_rows is None:
         raise InputError("structured pruning: the Fisher criterion and the joint update need gradient rows, got none.")
-    return rows
+    return from_rows
 
 
 def _check_memory(channels: Channels, weights: Tensor, options: StructuredOptions, allowed: int) -> None:

@@ -29,7 +29,9 @@ def magnitude_saliency(weights: Tensor, groups: Sequence[ChannelGroup]) -> Tenso
     return torch.stack([0.5 * exact[group.members.to(exact.device)].square().sum() for group in groups])
 
 
-def fisher_saliency(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], damping: float) -> Tensor:
+def fisher_saliency(
+    rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], damping: float, gram: Tensor | None = None
+) -> Tensor:
     """½ θ_Cᵀ([F⁻¹]_CC)⁻¹θ_C of every group C, (num_groups,) float64 in nats.
 
     With rows that are means over m samples, F is about m times too small, and so is its part of the saliency.
@@ -39,6 +41,7 @@ def fisher_saliency(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup
         weights: θ (D,).
         groups: Which places of θ go together.
         damping: λ > 0.
+        gram: GGᵀ (1, N, N) float64 where it is known already; every damping shares it. Only read where N < D.
 
     Raises:
         InputError: λ is not positive, or rows and θ do not fit; NumericalError: λ is too small for float64.
@@ -49,14 +52,16 @@ def fisher_saliency(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup
             f"channel saliency: expected rows (N, D) and θ (D,), got {tuple(rows.shape)} and {tuple(weights.shape)}."
         )
     block = Group(rows.unsqueeze(0), slice(0, rows.shape[1]), 0)
-    check_condition(block.traces() / damping, FACTOR_LIMIT, block, damping)
     primal = block.size <= block.num_rows
     if primal:
+        check_condition(block.traces / damping, FACTOR_LIMIT, block, damping)
         shifted = block.covariance() / block.num_rows
         shifted.diagonal(dim1=-2, dim2=-1).add_(damping)
         inverse = torch.cholesky_inverse(cholesky(shifted, block, damping))[0]
     else:
-        shifted = block.gram()
+        shifted = block.gram() if gram is None else gram.clone()
+        traces = shifted.diagonal(dim1=-2, dim2=-1).sum(-1) / block.num_rows
+        check_condition(traces / damping, FACTOR_LIMIT, block, damping)
         shifted.diagonal(dim1=-2, dim2=-1).add_(block.num_rows * damping)
         factor = cholesky(shifted, block, damping)[0]
     theta = weights.to(COMPUTE)
