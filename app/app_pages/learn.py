@@ -16,6 +16,7 @@ from app.repeating import repeat
 from app.showing import show
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
+from woodfisher_core.experiments.lesson import SPARSITIES
 
 NAMES = tuple(step.name for step in STEPS)
 MINUTES = sum(step.minutes for step in STEPS)
@@ -83,8 +84,11 @@ def lesson(space: Workspace, config: PruneConfig, step: Step, place: int) -> Non
 
 def ask(space: Workspace, config: PruneConfig, step: Step) -> None:
     """Says what the step costs where that is long, and stops the page until the click."""
-    missing = [run for run in step.runs(config) if not space.has_evaluation(run)]
-    price = cost.predict_points(space, missing)
+    curves = list(step.curves(config).values())
+    price = cost.predict(space, curves, SPARSITIES) if curves else cost.Cost()
+    # A curve's price includes the run at the setting's own sparsity.
+    drawn = [run for run in curves if space.has_curve(run, SPARSITIES)] if curves else step.runs(config)
+    price += cost.predict_points(space, [run for run in drawn if not space.has_evaluation(run)])
     key = ("learn", step.name, config)
     if not agreed(price, key):
         say("This step needs", price, config.num_samples, "joint updates")

@@ -6,7 +6,7 @@ import streamlit as st
 from torch import nn
 
 from app import charts
-from app.asking import ask_before_long_work
+from app.asking import announcement, may_go_on
 from app.binding import bound
 from app.explain import write_notes
 from app.explain_speed import finding, kernel_sentence, latency_sentence, size_sentence, work_sentence
@@ -15,7 +15,7 @@ from app.repeating import repeat
 from app.showing import show
 from app.taking import take_home
 from woodfisher_core.errors import WoodFisherError
-from woodfisher_core.experiments import PruneConfig, Workspace, speed
+from woodfisher_core.experiments import PruneConfig, Workspace, cost, speed
 from woodfisher_core.experiments.storage import storage
 
 BATCHES = ("1", "32", "256")
@@ -34,9 +34,12 @@ def page() -> None:
     config = view.config
     other = speed.structured_config(config)
     # A pattern has one sparsity and no curve; it costs what a threshold there does.
-    asked = [config.replace(pattern=None), other]
-    announced = ask_before_long_work(space, asked, speed.STRUCTURED_SPARSITIES)
-    status.caption(announced)
+    price = cost.predict(space, [config.replace(pattern=None)], ())
+    if not speed.has_tried(space, config):
+        price += cost.predict(space, [other], speed.STRUCTURED_SPARSITIES)
+    if not may_go_on(price, [config, other], speed.STRUCTURED_SPARSITIES):
+        st.stop()
+    status.caption(announcement(price))
     with st.container(horizontal=True, vertical_alignment="bottom", key="speed-controls"):
         batch, threads = controls(space, config)
     top = st.container(key="finding")

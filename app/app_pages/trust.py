@@ -1,5 +1,7 @@
 """Trust: where does the quadratic model stop being true? Its predictions beside what is measured, and what it is made of."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -128,8 +130,10 @@ def ask(space: Workspace, config: PruneConfig, count: int, updates: list[Update]
     if not images:
         return
     configs = [config.replace(update=update, update_scale=1.0, pattern=None, sparsity=0.5) for update in updates]
-    price = cost.predict(space, configs, trust.SPARSITIES)
-    price += cost.Cost(networks=images * trust.seconds_an_image(space, config))
+    # Losses alone are measured here, none of the accuracies that a curve costs.
+    price = dataclasses.replace(
+        cost.predict(space, configs, trust.SPARSITIES), networks=images * trust.seconds_an_image(space, config)
+    )
     settings = (
         "trust",
         config.replace(sparsity=0.5, pattern=None, damping=1.0, update=Update.NONE, update_scale=1.0),

@@ -5,7 +5,7 @@ from app.learning.step import Shown, Step, Try, tex
 from app.words import gap_words, percent, share
 from woodfisher_core.evaluation import paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments.lesson import many_weights, update_runs
+from woodfisher_core.experiments.lesson import many_weights, update_lines
 
 
 def show(space: Workspace, config: PruneConfig) -> Shown:
@@ -62,7 +62,7 @@ STEP = Step(
     r"\underbrace{\delta_P=-w_P,\quad\delta_S=F_{SS}^{-1}F_{SP}\,w_P}_{\text{joint}}",
     question="When are the two updates the same?",
     show=show,
-    runs=update_runs,
+    curves=update_lines,
     tries=(
         Try("At 90 % sparsity", {"sparsity": 0.9}),
         Try("Nothing between the weights: blocks of one", {"block": "1"}),

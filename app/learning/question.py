@@ -4,7 +4,7 @@ from app.charts.accuracy import accuracy_curve
 from app.learning.step import Shown, Step, Try, tex
 from app.words import percent, share
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments.lesson import question
+from woodfisher_core.experiments.lesson import question, rival_lines
 
 
 def show(space: Workspace, config: PruneConfig) -> Shown:
@@ -47,6 +47,7 @@ STEP = Step(
     equation=r"\min_{P,\;\delta}\;L(w+\delta)\quad\text{subject to}\quad w_q+\delta_q=0\ \text{ for all }q\in P,\qquad|P|=k",
     question="Why not remove each weight in turn, measure the loss, and take those that cost least?",
     show=show,
+    curves=rival_lines,
     tries=(
         Try("Ask for half of the weights", {"sparsity": 0.5}),
         Try("Ask for nine of ten", {"sparsity": 0.9}),

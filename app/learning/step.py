@@ -49,7 +49,8 @@ class Shown:
 class Step:
     """``name`` is the step's value in the link, ``title`` its question; ``show(space, config, *choices)`` puts the numbers in.
 
-    ``runs`` are the pruning runs that takes, for saying what it will cost.
+    ``runs`` are the pruning runs that takes, ``curves`` those that are drawn over the lesson's sparsities: for saying what it
+    will cost.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Step:
     choices: tuple[Choice, ...] = ()
     tries: tuple[Try, ...] = ()
     runs: Callable[[PruneConfig], Sequence[PruneConfig]] = lambda config: (config,)
+    curves: Callable[[PruneConfig], Mapping[str, PruneConfig]] = lambda config: {}
 
     def shown(self, space: Workspace, config: PruneConfig, *chosen: str) -> Shown:
         """The step, with its choices' defaults where none are given."""

@@ -3,10 +3,11 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import asking
 from app.learning import STEPS
 from app.presets import PRESETS
 from app.shared import workspace
-from woodfisher_core.experiments import PruneConfig
+from woodfisher_core.experiments import PruneConfig, cost
 from woodfisher_core.experiments.lesson import LARGEST_REMOVED, one_weight
 
 PAGE = "app_pages/learn.py"
@@ -35,6 +36,18 @@ def test_every_step_from_its_link(opened, step):
     assert [element.value for element in page.subheader if element.value == step.title]
     assert step.equation in formulas(page)
     assert any(step.question in expander.label for expander in page.expander)
+
+
+@pytest.mark.parametrize("step", ["question", "many"])
+def test_curves_are_asked_for_where_they_take_long(opened, step, monkeypatch):
+    """One run would be quick, a curve's eight are not; at a click they come."""
+    monkeypatch.setattr(asking, "ASK_SECONDS", 10.0)
+    monkeypatch.setattr(cost, "seconds_a_test", lambda *_: 1.5)
+    page = opened(PAGE, step=step, samples="50", seed="31")
+    assert any("This step needs" in info.value for info in page.info)
+    assert not page.get("plotly_chart")
+    check_fine(page.button(key="compute-step").click().run())
+    assert not page.info
 
 
 def test_the_way_through(opened):

@@ -108,20 +108,28 @@ def test_the_structured_setting_differs_in_the_method_alone():
 
 
 def test_as_accurate_is_the_sparsest_that_loses_nothing(space):
-    found = speed.as_accurate_config(space, CONFIG)
+    space.cache.drop(lambda key: key[0] == "structured")
+    assert not speed.has_tried(space, CONFIG)
+    found = speed.as_accurate(space, CONFIG)
+    assert speed.has_tried(space, CONFIG)
+    assert speed.has_tried(space, CONFIG.replace(sparsity=0.7))  # any sparsity chooses among the same
+    assert speed.as_accurate(space, CONFIG).network is found.network
     wanted = space.evaluation(CONFIG).accuracy
     accuracies = {
         sparsity: space.evaluation(structured_config(CONFIG).replace(sparsity=sparsity)).accuracy
         for sparsity in speed.STRUCTURED_SPARSITIES
     }
     fine = [sparsity for sparsity, accuracy in accuracies.items() if accuracy >= wanted]
-    assert found.sparsity == max(fine)
+    assert found.config == space.resolve(structured_config(CONFIG)).replace(sparsity=max(fine))
+    assert (found.accuracy, found.sparsity) == (accuracies[max(fine)], space.outcome(found.config).mask.sparsity)
+    alone, inputs = speed.smaller_network(space, found.config), space.problem(CONFIG).test.inputs
+    torch.testing.assert_close(found.network(inputs), alone(inputs), atol=1e-4, rtol=1e-4)
 
 
 def test_no_structured_network_is_as_accurate(space, monkeypatch):
     monkeypatch.setattr(speed, "STRUCTURED_SPARSITIES", (0.9,))
     with pytest.raises(InputError, match=r"expected a sparsity that keeps 9.* found none among 0.9"):
-        speed.as_accurate_config(space, CONFIG.replace(sparsity=0.1))
+        speed.as_accurate(space, CONFIG.replace(sparsity=0.1))
 
 
 def test_one_layer_over_sparsities(space):

@@ -9,7 +9,18 @@ from types import ModuleType
 
 import torch
 
-from woodfisher_core.benchmarks import finetuned, limited, methods, published, runs, scale, speed, sweeps, table
+from woodfisher_core.benchmarks import (
+    finetuned,
+    interactive,
+    limited,
+    methods,
+    published,
+    runs,
+    scale,
+    speed,
+    sweeps,
+    table,
+)
 from woodfisher_core.benchmarks.cases import CASES
 from woodfisher_core.cli import exit_status
 from woodfisher_core.errors import InputError
@@ -55,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("methods", methods, "every method over sparsities and seeds (minutes to an hour)"),
         ("limited-data", limited, "accuracy against the number of training images (minutes)"),
         ("sweeps", sweeps, "points a second of a sweep against each point from nothing (a minute)"),
+        ("interactive", interactive, "what a change on the pages costs the engine (a minute)"),
         ("gradual", finetuned, "gradual pruning with fine-tuning, WoodFisher against magnitude (long)"),
     ):
         own = commands.add_parser(name, help=what)

@@ -75,15 +75,21 @@ class Question:
 
 def question(space: Workspace, config: PruneConfig) -> Question:
     """Random, magnitude and WoodFisher at the config's sparsity and over :data:`SPARSITIES`."""
+    rivals = rival_lines(config)
     config = plain(config)
     problem = space.problem(config)
     total = problem.parameters.num_prunable
-    rivals = {name: config if name == "woodfisher" else _rival(config, name) for name in RIVALS}
     results = {name: space.evaluation(one) for name, one in rivals.items()}
     curves = {name: space.curve(one, SPARSITIES) for name, one in rivals.items()}
     removed = total - space.outcome(config).mask.kept
     ways = (math.lgamma(total + 1) - math.lgamma(removed + 1) - math.lgamma(total - removed + 1)) / math.log(10)
     return Question(total, removed, ways, problem.dense.accuracy, results, curve_table(curves, len(problem.test)))
+
+
+def rival_lines(config: PruneConfig) -> dict[str, PruneConfig]:
+    """By method, what :func:`question` draws over :data:`SPARSITIES`."""
+    config = plain(config)
+    return {name: config if name == "woodfisher" else _rival(config, name) for name in RIVALS}
 
 
 def _rival(config: PruneConfig, name: str) -> PruneConfig:
@@ -318,11 +324,9 @@ class ManyWeights:
 
 def many_weights(space: Workspace, config: PruneConfig) -> ManyWeights:
     """No update, the independent and the joint one, and magnitude beside them."""
-    lines = {str(one.update): one for one in update_runs(config)}
+    lines = update_lines(config)
     config = lines["none"]
     results = {name: space.evaluation(one) for name, one in lines.items()}
-    lines["magnitude"] = _rival(config, "magnitude")
-    results["magnitude"] = space.evaluation(lines["magnitude"])
     curves = {name: space.curve(one, SPARSITIES) for name, one in lines.items()}
     points = curve_table(curves, len(space.problem(config).test), dict.fromkeys(lines, "update"))
     keep = space.outcome(config).mask.keep
@@ -332,9 +336,10 @@ def many_weights(space: Workspace, config: PruneConfig) -> ManyWeights:
     return ManyWeights(int((~keep).sum()), int(keep.sum()), results, costs, left, points)
 
 
-def update_runs(config: PruneConfig) -> tuple[PruneConfig, ...]:
-    """One run an update, else alike."""
-    return tuple(plain(config).replace(update=update, update_scale=1.0) for update in Update)
+def update_lines(config: PruneConfig) -> dict[str, PruneConfig]:
+    """What :func:`many_weights` draws over :data:`SPARSITIES`: a run an update, else alike, and magnitude without one."""
+    lines = {str(update): plain(config).replace(update=update, update_scale=1.0) for update in Update}
+    return lines | {"magnitude": _rival(lines["none"], "magnitude")}
 
 
 def _costs(space: Workspace, lines: dict[str, PruneConfig], keep: Tensor) -> tuple[dict[str, float], float]:

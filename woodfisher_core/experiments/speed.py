@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError, WoodFisherError
 from woodfisher_core.experiments.config import PruneConfig
-from woodfisher_core.experiments.keys import result_key
+from woodfisher_core.experiments.keys import curve_key, result_key
 from woodfisher_core.experiments.latency import clock_for, in_turns, summary, threads
+from woodfisher_core.experiments.problem import Problem
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.flops import positions
-from woodfisher_core.methods import get_method
+from woodfisher_core.methods import Outcome, get_method
 from woodfisher_core.options import Budget, Scope
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.sparse import with_csr, with_semi_structured
@@ -74,27 +75,57 @@ def structured_config(config: PruneConfig) -> PruneConfig:
     )
 
 
-def as_accurate_config(space: Workspace, config: PruneConfig) -> PruneConfig:
+@dataclass(frozen=True)
+class Cut:
+    """A network without its pruned channels, not to be changed; its setting, ``accuracy`` (percent, test) and sparsity."""
+
+    config: PruneConfig
+    network: nn.Module
+    accuracy: float
+    sparsity: float
+
+
+def as_accurate(space: Workspace, config: PruneConfig) -> Cut:
     """The sparsest of ``STRUCTURED_SPARSITIES``, of whole channels, that is on the test set no less accurate than ``config``.
 
     Raises:
         InputError: None is.
     """
-    wanted, other = space.evaluation(config).accuracy, structured_config(config)
-    points = space.curve(other, STRUCTURED_SPARSITIES)
-    fine = [point.sparsity for point in points if point.accuracy >= wanted]
+    wanted, other = space.evaluation(config).accuracy, space.resolve(structured_config(config))
+    problem = space.problem(config)
+    tried = space.cache.get(
+        _tried_key(other), lambda: _tried(space, other), lambda found: sum(_outcome_bytes(o) for _, _, o in found)
+    )
+    fine = [one for one in tried if one[1] >= wanted]
     if not fine:
         raise InputError(
             f"structured: expected a sparsity that keeps {wanted:.1f} % accuracy, found none among "
-            f"{', '.join(f'{point.sparsity:g}' for point in points)}. Take a larger damping, or the joint update."
+            f"{', '.join(f'{sparsity:g}' for sparsity, _, _ in tried)}. Take a larger damping, or the joint update."
         )
-    return other.replace(sparsity=max(fine))
+    sparsity, accuracy, outcome = max(fine, key=lambda one: one[0])
+    network = space.cache.get(("as accurate", sparsity, *_tried_key(other)), lambda: _shrunk(problem, outcome), _nbytes)
+    return Cut(other.replace(sparsity=sparsity), network, accuracy, outcome.mask.sparsity)
+
+
+def has_tried(space: Workspace, config: PruneConfig) -> bool:
+    """Whether the runs that :func:`as_accurate` chooses from are kept."""
+    return space.cache.peek(_tried_key(space.resolve(structured_config(config)))) is not None
+
+
+def _tried_key(other: PruneConfig) -> tuple:
+    return ("structured", *curve_key(other, STRUCTURED_SPARSITIES))
+
+
+def _tried(space: Workspace, other: PruneConfig) -> tuple[tuple[float, float, Outcome], ...]:
+    """(sparsity, accuracy on the test set, outcome) of all ``STRUCTURED_SPARSITIES`` that can be reached."""
+    problem, reached = space.problem(other), space.reached(other, STRUCTURED_SPARSITIES)
+    outcomes = zip(reached, space.outcomes(other, reached), strict=True)
+    return tuple((s, problem.evaluate(o.weights, problem.test, o.tensors).accuracy, o) for s, o in outcomes)
 
 
 def pruned_network(space: Workspace, config: PruneConfig) -> nn.Module:
     """A copy of the network with the run's zeros and moved weights in place."""
-    problem, outcome = space.problem(config), space.outcome(config)
-    return problem.parameters.placed_in(problem.model, outcome.weights, outcome.tensors)
+    return _placed(space.problem(config), space.outcome(config))
 
 
 def smaller_network(space: Workspace, config: PruneConfig) -> nn.Module:
@@ -102,9 +133,25 @@ def smaller_network(space: Workspace, config: PruneConfig) -> nn.Module:
     config = space.resolve(config)
     return space.cache.get(
         ("smaller network", *result_key(config)),
-        lambda: shrunk(pruned_network(space, config), space.problem(config).test.inputs[:EXAMPLES]),
-        lambda network: sum(tensor.nbytes for tensor in network.state_dict().values()),
+        lambda: _shrunk(space.problem(config), space.outcome(config)),
+        _nbytes,
     )
+
+
+def _placed(problem: Problem, outcome: Outcome) -> nn.Module:
+    return problem.parameters.placed_in(problem.model, outcome.weights, outcome.tensors)
+
+
+def _shrunk(problem: Problem, outcome: Outcome) -> nn.Module:
+    return shrunk(_placed(problem, outcome), problem.test.inputs[:EXAMPLES])
+
+
+def _outcome_bytes(outcome: Outcome) -> int:
+    return outcome.weights.nbytes + outcome.mask.keep.nbytes + sum(own.nbytes for own in outcome.tensors.values())
+
+
+def _nbytes(network: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
 def latency(space: Workspace, config: PruneConfig, batch: int, count: int | None = 1) -> Latency:
@@ -157,9 +204,13 @@ def _ways(space: Workspace, config: PruneConfig) -> tuple[dict[str, _Way], dict[
         accuracy, sparsity = problem.dense.accuracy, 0.0
         if run is not None:
             accuracy, sparsity = space.evaluation(run).accuracy, space.outcome(run).mask.sparsity
-        found[name] = _Way(
-            network, accuracy, sparsity, nonzero_multiply_adds(like or network, problem.test.inputs), **more
-        )
+        add_way(name, network, accuracy, sparsity, like, **more)
+
+    def add_way(
+        name: str, network: nn.Module, accuracy: float, sparsity: float, like: nn.Module | None = None, **more
+    ) -> None:
+        sums = nonzero_multiply_adds(like or network, problem.test.inputs)
+        found[name] = _Way(network, accuracy, sparsity, sums, **more)
 
     def in_csr() -> None:
         network, layers = with_csr(zeros)
@@ -169,10 +220,10 @@ def _ways(space: Workspace, config: PruneConfig) -> tuple[dict[str, _Way], dict[
         run = structured_config(config)
         way("structured", smaller_network(space, run), run)
 
-    def as_accurate() -> None:
-        run = as_accurate_config(space, config)
-        if run != structured_config(config):
-            way("as accurate", smaller_network(space, run), run)
+    def no_less_accurate() -> None:
+        cut = as_accurate(space, config)
+        if cut.config != space.resolve(structured_config(config)):
+            add_way("as accurate", cut.network, cut.accuracy, cut.sparsity)
 
     def two_of_four() -> None:
         if problem.device.type != "cuda":  # before any work
@@ -190,7 +241,12 @@ def _ways(space: Workspace, config: PruneConfig) -> tuple[dict[str, _Way], dict[
     way("dense", copy.deepcopy(problem.model), None)  # as freshly laid out in memory as the others
     zeros = pruned_network(space, config)
     way("zeros", zeros, config)
-    for name, add in (("csr", in_csr), ("structured", structured), ("as accurate", as_accurate), ("2:4", two_of_four)):
+    for name, add in (
+        ("csr", in_csr),
+        ("structured", structured),
+        ("as accurate", no_less_accurate),
+        ("2:4", two_of_four),
+    ):
         try:
             add()
         except WoodFisherError as error:
