@@ -186,7 +186,7 @@ def example(config: GradualConfig) -> str:
     span = schedule.end_epoch - schedule.start_epoch
     return (
         rf"s_{{{epoch}}} = {schedule.final:g} - ({schedule.final:g} - {schedule.initial:g})"
-        rf"\left(1 - \frac{{{epoch - schedule.start_epoch}}}{{{span}}}\right)^{{{schedule.degree:g}}} = {level:.3f}"
+        rf"\left(1 - \frac{{{epoch - schedule.start_epoch}}}{{{span}}}\right)^{{{schedule.degree:g}}}\qquad = {level:.3f}"
     )
 
 

@@ -22,6 +22,7 @@ from app.explain_gradual import (
     unit,
     verdict_sentence,
 )
+from app.formulas import write_formula
 from app.jobs import Seen, Wanted, follow, look, start
 from app.keeping import to_runs
 from app.opening import opened
@@ -242,14 +243,14 @@ def steps(config: GradualConfig, total: int) -> None:
     """The schedule as an equation with numbers, and step by step."""
     schedule, table = config.schedule, step_table(config.schedule)
     st.markdown("**What does each step take?**")
-    st.latex(EQUATION)
+    write_formula(EQUATION)
     st.markdown(
         f"In epoch $t$, from $t_0={schedule.start_epoch}$ to $t_1={schedule.end_epoch}$, the sparsity rises from $s_i$ to $s_f$ "
         "(Zhu & Gupta 2017). With $p=3$ it rises fast at first, when there is much to spare, and slowly at the end; with $p=1$ "
         "by as much in every step."
     )
     if written := example(config):
-        st.latex(written)
+        write_formula(written)
     shown = pd.DataFrame({"epoch": table["epoch"], "sparsity": 100 * table["level"]})
     if unit(config) == "weights":
         gone = (table["level"] * total).round().astype(int)

@@ -7,6 +7,7 @@ import streamlit as st
 from app.asking import agree, agreed, go_button, say
 from app.binding import bound
 from app.explain import write_notes
+from app.formulas import write_formula
 from app.glossary import as_markdown, found
 from app.going import go_to
 from app.learning import STEPS, Step
@@ -70,9 +71,9 @@ def lesson(space: Workspace, config: PruneConfig, step: Step, place: int) -> Non
     ask(space, config, step)
     shown = step.shown(space, config, *chosen)
     st.markdown(shown.idea)
-    st.latex(step.equation)
+    write_formula(step.equation)
     for line in shown.numbers:
-        st.latex(line)
+        write_formula(line)
     show(shown.figure, shown.sentence, f"learn-{step.name}", data=shown.data)
     tries(step)
     with st.expander(f"To think about: {step.question}", icon=":material/psychology:"):

@@ -28,7 +28,7 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
         rf"\cos(\operatorname{{diag}}F,\operatorname{{diag}}H)={true.cosine:.3f},\qquad"
         rf"\frac{{\sum_jF_{{jj}}}}{{\sum_jH_{{jj}}}}={tex(true.ratio, 2)}",
         rf"\frac{{\|\bar g\|^2}}{{\frac1N\sum_n\|g_n\|^2}}=\frac{{{tex(found.signal, 2)}}}{{{tex(found.noise, 2)}}}"
-        rf"={tex(found.signal / found.noise, 2) if found.noise else '0'}\quad\text{{(0 at a minimum)}}",
+        rf"={tex(found.signal / found.noise, 2) if found.noise else '0'}\qquad\text{{(0 at a minimum)}}",
     )
     sentence = (
         "Each mark is a weight; on the dashed line Fisher and Hessian are equal. With true labels the Fisher is "
@@ -76,7 +76,7 @@ STEP = Step(
     short="Fisher",
     minutes=3,
     equation=r"H\;\approx\;\mathbb E_{x,\;y\sim p_w(\cdot|x)}\big[g\,g^\top\big]"
-    r"\;\approx\;\frac1N\sum_{n=1}^N g_ng_n^\top,\qquad "
+    r"\qquad\approx\;\frac1N\sum_{n=1}^N g_ng_n^\top,\qquad "
     r"F=\lambda I+\frac1N\sum_{n=1}^N g_ng_n^\top",
     question="Why is the empirical Fisher of another size than the Hessian, and does that change which weights go?",
     show=show,

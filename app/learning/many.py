@@ -28,8 +28,8 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
     )
     costs = found.costs
     numbers = (
-        rf"\tfrac12\delta^\top F\delta:\quad{tex(costs['none'])}\ \text{{(zeroed)}}\quad{tex(costs['independent'])}\ "
-        rf"\text{{(independent)}}\quad{tex(costs['joint'])}\ \text{{(joint, the least there is)}}\quad\text{{nats}}",
+        rf"\tfrac12\delta^\top F\delta:\quad{tex(costs['none'])}\ \text{{(zeroed)}}\qquad{tex(costs['independent'])}\ "
+        rf"\text{{(independent)}}\qquad{tex(costs['joint'])}\ \text{{(joint, the least there is)}}\quad\text{{nats}}",
         rf"|P|={tex(found.removed)},\qquad F_{{SS}}\in\mathbb R^{{{tex(found.kept)}\times{tex(found.kept)}}}",
     )
     best = found.points.loc[found.points.groupby("sparsity")["accuracy"].idxmax()]

@@ -20,7 +20,7 @@ def show(space: Workspace, config: PruneConfig, which: str) -> Shown:
         f"they move, {tex_words(one.statistic)}: **{cheaper:,.1f} times less**. (The curvature $F$ stands for $H$: next step.)"
     )
     numbers = (
-        rf"\rho_q=\frac{{w_q^2}}{{2\,[F^{{-1}}]_{{qq}}}}=\frac{{({tex(one.weight)})^2}}{{2\cdot{tex(one.inverse)}}}"
+        rf"\rho_q=\frac{{w_q^2}}{{2\,[F^{{-1}}]_{{qq}}}}=\frac{{({tex(one.weight)})^2}}{{2\cdot{tex(one.inverse)}}}\qquad"
         rf"={tex(one.statistic)}\ \text{{nats}}",
         rf"w_q+\delta_q={tex(one.weight)}{signed(one.left - one.weight)}={tex(round(one.left, 12))},\qquad"
         rf"\|\delta_{{\text{{others}}}}\|={tex(one.moved)}",
@@ -68,7 +68,7 @@ STEP = Step(
     title="What does losing one weight cost, if the others may help?",
     short="One weight",
     minutes=4,
-    equation=r"\min_\delta\;\tfrac12\delta^\top F\delta+\mu\,(e_q^\top\delta+w_q)\;\Rightarrow\;"
+    equation=r"\min_\delta\;\tfrac12\delta^\top F\delta+\mu\,(e_q^\top\delta+w_q)\qquad\Rightarrow\;"
     r"\delta=-\frac{w_q}{[F^{-1}]_{qq}}F^{-1}e_q,\qquad\rho_q=\frac{w_q^2}{2\,[F^{-1}]_{qq}}",
     question="Which weights make up for it, and why those?",
     show=show,

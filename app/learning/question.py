@@ -19,7 +19,7 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
         r"that go, and the step $\delta$ that the others take to make up for them."
     )
     numbers = (
-        rf"d={tex(found.total)},\quad |P|=k={tex(found.removed)},\quad \binom{{d}}{{k}}\approx10^{{{found.subsets:.0f}}}"
+        rf"d={tex(found.total)},\quad |P|=k={tex(found.removed)},\qquad\binom{{d}}{{k}}\approx10^{{{found.subsets:.0f}}}"
         r"\ \text{ways to choose}",
     )
     current = ("woodfisher", part, ours.accuracy)
@@ -44,7 +44,7 @@ STEP = Step(
     title="Which of these weights can go?",
     short="Question",
     minutes=2,
-    equation=r"\min_{P,\;\delta}\;L(w+\delta)\quad\text{subject to}\quad w_q+\delta_q=0\ \text{ for all }q\in P,\qquad|P|=k",
+    equation=r"\min_{P,\;\delta}\;L(w+\delta)\qquad\text{subject to}\quad w_q+\delta_q=0\ \text{ for all }q\in P,\qquad|P|=k",
     question="Why not remove each weight in turn, measure the loss, and take those that cost least?",
     show=show,
     curves=rival_lines,

@@ -27,7 +27,7 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
         f"{share(own.sparsity)} of the weights gone and not one step of training."
     )
     numbers = (
-        rf"N={tex(own.num_samples)},\quad\lambda={tex(space.damping(own))},\quad B=\text{{{own.block_size}}},\quad "
+        rf"N={tex(own.num_samples)},\quad\lambda={tex(space.damping(own))},\quad B=\text{{{own.block_size}}},\qquad "
         rf"s={own.sparsity:g}\;:\quad{last.result.accuracy:.1f}\,\%",
     )
     gains = [rung for rung in rungs[1:] if rung.gain > CONFIDENT * rung.error]
@@ -60,8 +60,8 @@ STEP = Step(
     title="What did each idea buy?",
     short="Recap",
     minutes=1,
-    equation=r"\rho_j=\frac{w_j^2}{2\,[F^{-1}]_{jj}}\;\longrightarrow\;P=\{j:\rho_j\text{ lowest}\}\;\longrightarrow\;"
-    r"w_P\leftarrow0,\quad w_S\leftarrow w_S+F_{SS}^{-1}F_{SP}\,w_P",
+    equation=r"\rho_j=\frac{w_j^2}{2\,[F^{-1}]_{jj}}\qquad\longrightarrow\;P=\{j:\rho_j\text{ lowest}\}\qquad\longrightarrow\;"
+    r"w_P\leftarrow0,\qquad w_S\leftarrow w_S+F_{SS}^{-1}F_{SP}\,w_P",
     question="Is every idea an improvement on the one before?",
     show=show,
 )

@@ -29,7 +29,7 @@ def show(space: Workspace, config: PruneConfig, direction: str, share: str) -> S
         "follows rests on it."
     )
     numbers = (
-        rf"L(w+{t:g}\,\delta)\approx {tex(found.loss)}{signed(t * found.first)}{signed(t * t * found.second)}"
+        rf"L(w+{t:g}\,\delta)\qquad\approx {tex(found.loss)}{signed(t * found.first)}{signed(t * t * found.second)}"
         rf"={tex(found.loss + found.predicted(t))}\qquad\text{{measured: }}{tex(found.loss + found.at(t))}",
     )
     sentence = (

@@ -24,7 +24,7 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
     )
     scale = found.num_rows * found.damping
     numbers = (
-        rf"F^{{-1}}=\frac1{{{tex(found.damping)}}}\left[I-G^\top({tex(scale)}\,I+K)^{{-1}}G\right],\quad "
+        rf"F^{{-1}}=\frac1{{{tex(found.damping)}}}\left[I-G^\top({tex(scale)}\,I+K)^{{-1}}G\right],\qquad "
         rf"G\in\mathbb R^{{{tex(found.num_rows)}\times{tex(total)}}}",
         rf"\underbrace{{NB^2={tex(found.recursion, 2)}}}_{{\text{{recursion}}}}\qquad"
         rf"\underbrace{{N^2B={tex(found.dual, 2)}}}_{{\text{{at once}}}}\qquad\text{{multiplications at }}B={tex(found.largest)}",
@@ -52,7 +52,7 @@ STEP = Step(
     short="Woodbury",
     minutes=3,
     equation=r"F_n^{-1}=F_{n-1}^{-1}-\frac{F_{n-1}^{-1}g_ng_n^\top F_{n-1}^{-1}}{N+g_n^\top F_{n-1}^{-1}g_n},"
-    r"\quad F_0^{-1}=\tfrac1\lambda I"
+    r"\qquad F_0^{-1}=\tfrac1\lambda I"
     r"\qquad\Longleftrightarrow\qquad F^{-1}=\frac1\lambda\Big[I-G^\top(N\lambda I+GG^\top)^{-1}G\Big]",
     question="When is the closed form cheaper, and when is it not?",
     show=show,

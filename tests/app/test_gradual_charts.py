@@ -118,7 +118,7 @@ def test_words_of_the_schedule():
     )
     straight = CUBIC.replace(schedule=other_rise(CUBIC.schedule))
     assert other_name(straight) == "the cubic, for comparison"
-    assert example(straight).endswith(r"\right)^{1} = 0.500")
+    assert example(straight).endswith(r"\right)^{1}\qquad = 0.500")
     assert "10 epochs over 130 images, 30 steps of SGD. This schedule has 6" in budget_sentence(CUBIC, 130)
 
 
