@@ -159,7 +159,7 @@ def lines_of(space: Workspace, view: View, config: GradualConfig) -> list[Line]:
     found = [Line(label, config.resolved(space), "Run it")]
     if (at_start := in_one_step(config)) is not None:
         name = f"{label}, one step"
-        found.append(Line(name, at_start.resolved(space), "Compare with one step, same training"))
+        found.append(Line(name, at_start.resolved(space), "Add one step, same training"))
     for name in view.compared:
         if name != view.config.method:
             try:
@@ -167,7 +167,7 @@ def lines_of(space: Workspace, view: View, config: GradualConfig) -> list[Line]:
             except InputError as error:
                 st.warning(f"{method_label(name)} is left out: {error}", icon=":material/warning:")
                 continue
-            found.append(Line(method_label(name), beside, f"Compare with {method_label(name)}, same schedule"))
+            found.append(Line(method_label(name), beside, f"Add {method_label(name)}"))
     return found
 
 

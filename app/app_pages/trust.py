@@ -87,15 +87,15 @@ def page() -> None:
 
 def controls(large: bool) -> tuple[str, int, int, list[str]]:
     """(what predicts, single weights removed, held-out images, updates followed over the sparsity)."""
+    by = st.segmented_control(
+        "What foresees a single weight's loss",
+        list(PREDICTORS),
+        default="parabola",
+        required=True,
+        help="\n\n".join(f"**{name}**: {text}" for name, (_, _, text) in PREDICTORS.items()),
+        **bound("trust-by"),
+    )
     with st.container(horizontal=True):
-        by = st.segmented_control(
-            "What foresees a single weight's loss",
-            list(PREDICTORS),
-            default="parabola",
-            required=True,
-            help="\n\n".join(f"**{name}**: {text}" for name, (_, _, text) in PREDICTORS.items()),
-            **bound("trust-by"),
-        )
         count = st.segmented_control(
             "Single weights tried",
             WEIGHTS,

@@ -64,7 +64,7 @@ def said(page: AppTest) -> str:
 def labels(page: AppTest) -> list[str]:
     """The buttons of jobs; the side bar's are left out."""
     words = (button.label.replace("\u00a0", " ").partition(":")[0] for button in page.main.button)
-    return [label for label in words if label.startswith(("Run", "Compare", "Keep", "Go on"))]
+    return [label for label in words if label.startswith(("Run", "Add", "Keep", "Go on"))]
 
 
 def click(page: AppTest, label: str) -> AppTest:
@@ -99,7 +99,7 @@ def test_the_first_view_runs_by_itself(opened, queue):
     magnitude = queue.store.get(3).headline["accuracy"]
     gap = re.escape(f"({accuracy - magnitude:+.2f} ± ")
     assert re.search(rf"against Magnitude \({magnitude:.2f} %\) it is .*{gap}\d", said(page))
-    assert labels(page) == ["Compare with Diagonal Fisher (OBD), same schedule"]
+    assert labels(page) == ["Add Diagonal Fisher (OBD)"]
 
 
 def test_only_the_first_view_does(opened, queue):
@@ -168,8 +168,8 @@ def test_compared_with_another(opened, queue):
     page = opened(PAGE, **SMALL | {"with": "diagonal-fisher"})
     worked(queue)
     page.run()
-    assert labels(page) == ["Compare with Diagonal Fisher (OBD), same schedule"]
-    click(page, "Compare")
+    assert labels(page) == ["Add Diagonal Fisher (OBD)"]
+    click(page, "Add")
     assert worked(queue) == ["Diagonal Fisher (OBD) on digits-mlp: to sparsity 0.8 in 3 steps, 4 epochs"]
     check_fine(page.run())
     own, rival = "WoodFisher (OBS)", "Diagonal Fisher (OBD)"
