@@ -5,18 +5,15 @@ import gc
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import streamlit as st
 
+from woodfisher_core import memory
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import Workspace
 from woodfisher_core.jobs.starting import ensure_worker
 from woodfisher_core.store import Store
 from woodfisher_core.store.engine import parse_url
 
-# Of the machine's memory, but no less than a network of MLPNet's size needs. ResNet-20 with 1,000 samples takes 2.3 GiB: where
-# that is not kept, every damping takes 12 s instead of 0.2.
-CACHE_SHARE, LEAST_CACHE_BYTES = 0.25, 2 << 30
 # How often an open page looks for jobs that nobody works on, when it runs.
 LOOK_SECONDS = 20.0
 
@@ -24,7 +21,7 @@ LOOK_SECONDS = 20.0
 @st.cache_resource(max_entries=1, show_spinner=False)
 def workspace() -> Workspace:
     """The process's workspace; safe under threads, its values are never changed in place."""
-    return Workspace(cache_bytes=max(LEAST_CACHE_BYTES, int(CACHE_SHARE * psutil.virtual_memory().total)))
+    return Workspace(cache_bytes=memory.cache_bytes())
 
 
 def store() -> Store:

@@ -14,6 +14,9 @@ from woodfisher_core.options import Solver
 DEFAULT_SHARE = 0.7
 # Flat float64 vectors (d,) alive at once while weights are scored, sorted and updated.
 VECTORS = 10
+# Of the machine's memory, but no less than a network of MLPNet's size needs. ResNet-20 with 1,000 samples takes 2.3 GiB: where
+# that is not kept, every damping takes 12 s instead of 0.2.
+CACHE_SHARE, LEAST_CACHE_BYTES = 0.25, 2 << 30
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ def budget(given: int | None, device: torch.device) -> int:
         return given
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     return int(DEFAULT_SHARE * free)
+
+
+def cache_bytes() -> int:
+    """What a workspace that many settings share for long may keep."""
+    return max(LEAST_CACHE_BYTES, int(CACHE_SHARE * psutil.virtual_memory().total))
 
 
 def gib(count: int | float) -> str:

@@ -8,6 +8,7 @@ from statistics import median
 
 import torch
 
+from woodfisher_core import memory
 from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace, tables
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
         update=Update.NONE,
         solver=Solver.SPECTRAL,
     )
-    space = Workspace()
+    space = Workspace(cache_bytes=memory.cache_bytes())  # as the app's
     say("gradients and spectra")
     prunable = space.problem(base).parameters.num_prunable
     device = space.problem(base).device
