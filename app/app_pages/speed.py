@@ -33,8 +33,10 @@ def page() -> None:
     )
     config = view.config
     other = speed.structured_config(config)
-    # A pattern has one sparsity and no curve; it costs what a threshold there does.
-    price = cost.predict(space, [config.replace(pattern=None)], ())
+    price = cost.Cost()
+    if not space.has_evaluation(config):
+        # A pattern has one sparsity and no curve; it costs what a threshold there does.
+        price += cost.predict(space, [config.replace(pattern=None)], ())
     if not speed.has_tried(space, config):
         price += cost.predict(space, [other], speed.STRUCTURED_SPARSITIES)
     if not may_go_on(price, [config, other], speed.STRUCTURED_SPARSITIES):

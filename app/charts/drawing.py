@@ -101,7 +101,7 @@ class Drawing:
 
 
 class Drawn(go.Figure):
-    """A figure that is written out in one pass: plotly copies all of it first, then asks four libraries what an array is."""
+    """A figure that is written out in one pass: plotly copies all of it first and puts every list and array to the test."""
 
     def to_dict(self) -> dict[str, Any]:
         """What :meth:`plotly.graph_objects.Figure.to_dict` gives, in a tenth of the time."""

@@ -7,7 +7,7 @@ from app.learning.step import Shown, Step, tex
 from app.words import percent, share
 from woodfisher_core.evaluation import CONFIDENT
 from woodfisher_core.experiments import PruneConfig, Workspace
-from woodfisher_core.experiments.lesson import Rung, ladder, plain
+from woodfisher_core.experiments.lesson import Rung, ladder, plain, rung_runs
 
 
 def show(space: Workspace, config: PruneConfig) -> Shown:
@@ -64,4 +64,5 @@ STEP = Step(
     r"w_P\leftarrow0,\qquad w_S\leftarrow w_S+F_{SS}^{-1}F_{SP}\,w_P",
     question="Is every idea an improvement on the one before?",
     show=show,
+    runs=lambda config: tuple(rung_runs(config).values()),
 )

@@ -40,12 +40,12 @@ def test_every_step_from_its_link(opened, step):
     assert any(step.question in expander.label for expander in page.expander)
 
 
-@pytest.mark.parametrize("step", ["question", "many"])
-def test_curves_are_asked_for_where_they_take_long(opened, step, monkeypatch):
-    """One run would be quick, a curve's eight are not; at a click they come."""
-    monkeypatch.setattr(asking, "ASK_SECONDS", 10.0)
+@pytest.mark.parametrize(("step", "seed"), [("question", "31"), ("many", "32"), ("recap", "33")])
+def test_many_runs_are_asked_for_where_they_take_long(opened, step, seed, monkeypatch):
+    """One run would be quick, a curve's eight or a ladder's six are not; at a click they come."""
+    monkeypatch.setattr(asking, "ASK_SECONDS", 7.0)
     monkeypatch.setattr(cost, "seconds_a_test", lambda *_: 1.5)
-    page = opened(PAGE, step=step, samples="50", seed="31")
+    page = opened(PAGE, step=step, samples="50", seed=seed)
     assert any("This step needs" in info.value for info in page.info)
     assert not page.get("plotly_chart")
     check_fine(page.button(key="compute-step").click().run())

@@ -19,7 +19,8 @@ STREAMLITS = {
 
 
 def found(page) -> list[str]:
-    """Serious findings, ``rule: place: why``, without Streamlit's own."""
+    """Serious findings, ``rule: place: why``, without Streamlit's own; colours on their way from one to another do not count."""
+    page.wait_for_function("document.getAnimations().every(one => !(one instanceof CSSTransition))")
     answer = Axe().run(page).response
     return [
         f"{violation['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']} {node['html'][:200]}"

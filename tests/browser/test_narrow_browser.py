@@ -1,6 +1,9 @@
 """A telephone's width: nothing on any page runs over its edge."""
 
+from contextlib import suppress
+
 import pytest
+from playwright.sync_api import TimeoutError
 
 pytestmark = pytest.mark.browser
 
@@ -27,7 +30,9 @@ def test_nothing_runs_over(app_url, new_context, path):
     page = new_context(viewport={"width": 360, "height": 800}).new_page()
     page.goto(f"{app_url}/{path}")
     page.get_by_text("Up to date").first.wait_for(timeout=120_000)
-    page.wait_for_function(f"({BEYOND})().length === 0", timeout=10_000)
+    with suppress(TimeoutError):  # what is still on its way may be too wide for a moment
+        page.wait_for_function(f"({BEYOND})().length === 0", timeout=10_000)
+    assert page.evaluate(BEYOND) == []
 
 
 def test_what_runs_over_is_found(app_url, new_context):

@@ -370,8 +370,18 @@ class Rung:
 
 def ladder(space: Workspace, config: PruneConfig) -> tuple[Rung, ...]:
     """What each idea of the lesson buys at the config's sparsity: who goes, then how the others move."""
+    rungs: list[Rung] = []
+    for label, one in rung_runs(config).items():
+        result = space.evaluation(one)
+        before = rungs[-1].result if rungs else result
+        rungs.append(Rung(label, result, result.accuracy - before.accuracy, paired_standard_error(result, before)))
+    return tuple(rungs)
+
+
+def rung_runs(config: PruneConfig) -> dict[str, PruneConfig]:
+    """By label, what :func:`ladder` compares."""
     base = plain(config).replace(update=Update.NONE, update_scale=1.0)
-    steps = {
+    return {
         "at random": base.replace(method="random"),
         "smallest |w|": base.replace(method="magnitude"),
         "smallest w² Fⱼⱼ": base.replace(method="diagonal-fisher"),
@@ -379,9 +389,3 @@ def ladder(space: Workspace, config: PruneConfig) -> tuple[Rung, ...]:
         "ρ, independent update": base.replace(update=Update.INDEPENDENT),
         "ρ, joint update": base.replace(update=Update.JOINT),
     }
-    rungs: list[Rung] = []
-    for label, one in steps.items():
-        result = space.evaluation(one)
-        before = rungs[-1].result if rungs else result
-        rungs.append(Rung(label, result, result.accuracy - before.accuracy, paired_standard_error(result, before)))
-    return tuple(rungs)
