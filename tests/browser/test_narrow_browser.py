@@ -30,6 +30,8 @@ def test_nothing_runs_over(app_url, new_context, path):
     page = new_context(viewport={"width": 360, "height": 800}).new_page()
     page.goto(f"{app_url}/{path}")
     page.get_by_text("Up to date").first.wait_for(timeout=120_000)
+    if path.startswith(("learn", "gradual")):
+        page.locator(".katex-display").first.wait_for()
     with suppress(TimeoutError):  # what is still on its way may be too wide for a moment
         page.wait_for_function(f"({BEYOND})().length === 0", timeout=10_000)
     assert page.evaluate(BEYOND) == []
@@ -40,6 +42,7 @@ def test_what_runs_over_is_found(app_url, new_context):
     page = new_context(viewport={"width": 360, "height": 800}).new_page()
     page.goto(f"{app_url}/learn")
     page.get_by_text("Up to date").first.wait_for(timeout=120_000)
+    page.locator(".katex-display .katex").first.wait_for()
     page.evaluate(
         "document.querySelector('.katex-display .katex').style.paddingLeft = '500px';"
         "document.querySelector('[data-testid=stMain] button').style.marginLeft = '500px'"
