@@ -33,7 +33,7 @@ def test_interactive(capsys, tmp_path, monkeypatch):
         "joint update": 6,
         "accuracy on 1,000 test images": 6,
     }
-    assert all(0 < second < 60 for seconds in found.values() for second in seconds)
+    assert all(second > 0 for seconds in found.values() for second in seconds)
     assert all(f"| {name} |" in table for name in found)
     asked = {(one.damping, one.sparsity, one.update.value) for one in made if one.sparsity != 0.5}
     assert asked == {

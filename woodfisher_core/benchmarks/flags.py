@@ -7,8 +7,8 @@ from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.config import SHIPPED
 
 
-def add_network(parser: argparse.ArgumentParser, seeds: int) -> None:
-    """Which data and weights, and how many seeds; ``--model`` is the benchmark's own."""
+def add_network(parser: argparse.ArgumentParser, seeds: int | None) -> None:
+    """Which data and weights, and how many seeds (None: no such flag); ``--model`` is the benchmark's own."""
     parser.add_argument("--dataset", metavar="NAME", help="data set (default: the network's first)")
     parser.add_argument("--weights", default=SHIPPED, metavar="FILE", help="weights (default: the ones that ship)")
     parser.add_argument(
@@ -21,7 +21,8 @@ def add_network(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument(
         "--test-images", type=int, metavar="K", help="evaluate on K test images, always the same (default: all)"
     )
-    parser.add_argument("--seeds", type=int, default=seeds, metavar="K", help=f"seeds 0 … K−1 (default: {seeds})")
+    if seeds is not None:
+        parser.add_argument("--seeds", type=int, default=seeds, metavar="K", help=f"seeds 0 … K−1 (default: {seeds})")
 
 
 def config_of(options: argparse.Namespace, model: str, **changes) -> PruneConfig:

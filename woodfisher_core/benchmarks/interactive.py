@@ -9,10 +9,10 @@ from statistics import median
 import torch
 
 from woodfisher_core import memory
+from woodfisher_core.benchmarks.flags import add_network, config_of
 from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace, tables
-from woodfisher_core.experiments.config import SHIPPED
 from woodfisher_core.options import DampingScale, Solver, Update
 from woodfisher_core.timing import wait
 
@@ -32,8 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "costs before anything is drawn. The first setting, which makes the gradients and their spectra, is told apart."
     )
     parser.add_argument("--model", default="resnet20", metavar="NAME", help="(default: resnet20)")
-    parser.add_argument("--dataset", metavar="NAME", help="data set (default: the network's first)")
-    parser.add_argument("--weights", default=SHIPPED, metavar="FILE", help="weights (default: the ones that ship)")
+    add_network(parser, None)
     parser.add_argument("--num-samples", type=int, default=1000, metavar="N", help="gradient rows (default: 1000)")
     parser.add_argument(
         "--dampings", type=float, nargs="+", default=list(DAMPINGS), metavar="X", help="multiples of the mean curvature"
@@ -45,12 +44,9 @@ def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
     """Seconds by kind of change, each one of its own; as plain JSON values."""
     if not options.dampings or not options.sparsities:
         raise InputError("interactive: expected at least one damping and one sparsity.")
-    base = PruneConfig(
-        model=options.model,
-        dataset=options.dataset,
-        data_dir=options.data_dir,
-        weights=options.weights,
-        device=options.device,
+    base = config_of(
+        options,
+        options.model,
         num_samples=options.num_samples,
         damping_scale=DampingScale.RELATIVE,
         update=Update.NONE,

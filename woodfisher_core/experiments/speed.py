@@ -94,7 +94,7 @@ def as_accurate(space: Workspace, config: PruneConfig) -> Cut:
     wanted, other = space.evaluation(config).accuracy, space.resolve(structured_config(config))
     problem = space.problem(config)
     tried = space.cache.get(
-        _tried_key(other), lambda: _tried(space, other), lambda found: sum(_outcome_bytes(o) for _, _, o in found)
+        _tried_key(other), lambda: _tried(space, other), lambda found: sum(outcome.nbytes for _, _, outcome in found)
     )
     fine = [one for one in tried if one[1] >= wanted]
     if not fine:
@@ -144,10 +144,6 @@ def _placed(problem: Problem, outcome: Outcome) -> nn.Module:
 
 def _shrunk(problem: Problem, outcome: Outcome) -> nn.Module:
     return shrunk(_placed(problem, outcome), problem.test.inputs[:EXAMPLES])
-
-
-def _outcome_bytes(outcome: Outcome) -> int:
-    return outcome.weights.nbytes + outcome.mask.keep.nbytes + sum(own.nbytes for own in outcome.tensors.values())
 
 
 def _nbytes(network: nn.Module) -> int:

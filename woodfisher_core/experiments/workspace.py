@@ -64,7 +64,7 @@ class Workspace(Materials):
         return self.cache.get(
             ("outcome", *result_key(config)),
             lambda: self._run(config, watch, progress),
-            lambda outcome: outcome.weights.nbytes + outcome.mask.keep.nbytes,
+            lambda outcome: outcome.nbytes,
         )
 
     def _run(self, config: PruneConfig, watch: Stopwatch | None, progress: Progress | None) -> Outcome:

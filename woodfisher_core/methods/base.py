@@ -112,6 +112,11 @@ class Outcome:
     saliency: Tensor | None
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Without the statistic, which is its context's."""
+        return self.weights.nbytes + self.mask.keep.nbytes + sum(own.nbytes for own in self.tensors.values())
+
 
 def score_mask_update(
     context: Context, sparsities: Sequence[float], start: Callable[[Context], Tensor] | None = None
