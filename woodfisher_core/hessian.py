@@ -277,7 +277,8 @@ def _differentiator(strategy: Strategy, name: str) -> Callable[..., Sequence[Ten
 
     def differentiate(gradients: list[Tensor], leaves: list[Tensor], vectors: list[Tensor]) -> Sequence[Tensor | None]:
         nonlocal batched
-        if batched:
+        alone = strategy is Strategy.AUTO and len(vectors[0]) == 1  # vmap over one vector costs, and brings nothing
+        if batched and not alone:
             try:
                 return torch.autograd.grad(
                     gradients, leaves, vectors, is_grads_batched=True, retain_graph=True, allow_unused=True
