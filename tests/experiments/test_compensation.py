@@ -12,6 +12,7 @@ from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.compensation import Which, choose, removal, weight_name
 from woodfisher_core.experiments.pair_surface import extent, has_surface, pair_of, surface
+from woodfisher_core.experiments.two_weights import TwoWeights
 from woodfisher_core.experiments.update_effects import (
     SCALED,
     agreement,
@@ -143,6 +144,34 @@ def test_the_surface_is_measured_point_by_point(space, dense, helped):
     assert low < at.loc["obs", "second"] < high
     assert at.loc["trained", "measured"] == 0.0
     assert found.images == 60
+
+
+def test_dampings_share_a_surface(helped):
+    """A slightly smaller move leaves the window as it is, and with it the grid; what lies at the places is measured anew."""
+    space, (q, i) = Workspace(), (helped.index, helped.partner)
+    first = surface(space, CONFIG, q, i)
+    other = CONFIG.replace(damping=1.01 * CONFIG.damping)
+    assert has_surface(space, other, q, i)
+    second = surface(space, other, q, i)
+    assert second.grid is first.grid
+    obs, moved = (found.places.set_index("place").loc["obs"] for found in (first, second))
+    assert abs(obs["second"] - moved["second"]) > 0.0
+    assert obs["measured"] != moved["measured"]
+
+
+def test_the_window_holds_the_axis_of_removal():
+    """However far the second weight moves, and where the first one is zero."""
+    for correlation in np.linspace(-0.99, 0.99, 23):
+        for curvature in (1e-3, 1.0, 30.0):
+            pair = TwoWeights(0.4, -0.1, a=1.0, b=curvature, c=0.0).correlated(float(correlation))
+            (left, right), (low, high) = extent(pair)
+            to = pair.second + float(pair.removals()["move"].iloc[0])
+            assert left < 0.0 < right
+            assert low < to < high
+            assert high - low >= right - left - 1e-12
+    (left, right), (low, high) = extent(TwoWeights(0.0, 0.3, a=1.0, b=1.0, c=0.5))
+    assert left < 0.0 < right
+    assert low < 0.3 < high
 
 
 def test_moves_of_all_together(space, dense):

@@ -23,6 +23,7 @@ def always_tried(monkeypatch):
     """Float32 is tried on small problems too."""
     monkeypatch.setattr(groups, "LEAST_WORK", 1)
     monkeypatch.setattr(groups, "WIDENED_BYTES", 0)
+    monkeypatch.setattr(joint, "LEAST_REFINED", 1)
 
 
 def wide_rows(num_rows: int, size: int, kind: str) -> torch.Tensor:
@@ -101,10 +102,11 @@ def test_both_precisions_are_really_used():
 @pytest.mark.usefixtures("always_tried")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damping", DAMPINGS)
-def test_a_joint_step_from_float32_is_that_of_float64(kind, damping, monkeypatch):
+@pytest.mark.parametrize("share", [0.6, 0.2], ids=["most stay", "few stay"])
+def test_a_joint_step_from_float32_is_that_of_float64(kind, damping, share, monkeypatch):
     """One mask in a wide block: a float32 Gram matrix, refined; what does not converge is done again in float64."""
     rows, generator = wide_rows(40, 900, kind), torch.Generator().manual_seed(1)
-    weights, keep = torch.randn(900, generator=generator), torch.rand(900, generator=generator) < 0.6
+    weights, keep = torch.randn(900, generator=generator), torch.rand(900, generator=generator) < share
     tried = []
     monkeypatch.setattr(joint, "refined", lambda *given: tried.append(precision.refined(*given)) or tried[-1])
     try:
@@ -118,6 +120,20 @@ def test_a_joint_step_from_float32_is_that_of_float64(kind, damping, monkeypatch
     if damping == 1.0:
         assert tried[0] is not None
         assert not torch.equal(found, wanted)
+
+
+@pytest.mark.usefixtures("always_tried")
+def test_a_joint_step_does_not_remember_other_weights():
+    """What is kept of one step serves the next at other masks and dampings, not at other weights, changed in place or not."""
+    rows, generator = wide_rows(40, 900, "plain"), torch.Generator().manual_seed(1)
+    weights = torch.randn(900, generator=generator).double()
+    fisher = EmpiricalFisher(rows, block(900))
+    for share, damping, factor in ((0.2, 1.0, 1.0), (0.3, 0.1, 1.0), (0.3, 0.1, -2.0), (0.1, 1.0, 1.0)):
+        weights *= factor
+        keep = torch.rand(900, generator=generator) < share
+        found = fisher.joint_steps(weights, [keep], damping)[0]
+        wanted = EmpiricalFisher(rows, block(900)).joint_steps(weights.clone(), [keep], damping)[0]
+        assert torch.equal(found, wanted)
 
 
 @pytest.mark.usefixtures("always_tried")

@@ -18,7 +18,7 @@ from woodfisher_core.gradual import prune_gradually
 from woodfisher_core.models import get_model
 from woodfisher_core.pruning import prune
 from woodfisher_core.schedules import GradualSchedule
-from woodfisher_core.structured import Sizes, prune_channels, shrunk, sizes
+from woodfisher_core.structured import Sizes, channels_if_any, prune_channels, shrunk, sizes
 
 KINDS = tuple(BUILDERS)
 
@@ -52,6 +52,7 @@ def test_finds_again_what_structured_pruning_removed(kind, sparsity):
     before = copy.deepcopy(masked.state_dict())
     smaller = shrunk(masked, inputs(kind, 4))
     assert same_state(smaller, result.removed(build(kind)))
+    assert same_state(smaller, shrunk(masked, inputs(kind, 4), channels_if_any(build(kind), inputs(kind, 2))))
     assert parameters_of(smaller) == result.parameters_after < result.parameters_before
     assert difference(masked, smaller, inputs(kind, 16, seed=5)) <= 1e-5
     assert all(torch.equal(before[name], tensor) for name, tensor in masked.state_dict().items())

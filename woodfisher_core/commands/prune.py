@@ -116,7 +116,7 @@ def _check_onnx(output: str | None) -> None:
 def _onnx(report: RunReport, smaller: nn.Module | None) -> bytes:
     """The smaller network where channels went, the one with zeros otherwise."""
     problem, outcome = report.problem, report.outcome
-    network = smaller or problem.parameters.placed_in(problem.model, outcome.weights, outcome.tensors)
+    network = smaller or problem.placed(outcome.weights, outcome.tensors)
     return onnx_bytes(network, problem.test.inputs)
 
 

@@ -256,7 +256,7 @@ class Materials:
         """The context of a stage after the first, from where the one before ended; nothing of it is kept."""
         problem = self.problem(config)
         watch = watch or Stopwatch(problem.device)
-        network = problem.parameters.placed_in(problem.model, start.weights, start.tensors)
+        network = problem.placed(start.weights, start.tensors)
         stage = stage if config.fresh_samples else 0
 
         def make_fisher() -> Fisher:

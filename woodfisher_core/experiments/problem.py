@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from woodfisher_core.experiments.config import SHIPPED, PruneConfig
 from woodfisher_core.models import get_model
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.sampling import choose_samples, sample_order
+from woodfisher_core.structured import EXAMPLES, Channels, channels_if_any, shrunk
 
 # Training images that tell whether a checkpoint's BatchNorm statistics fit.
 CHECKED_IMAGES = 256
@@ -60,6 +62,18 @@ class Problem:
     def train_samples(self, indices) -> Samples:
         """Training samples on the network's device."""
         return self.dataset.train.samples(indices).to(self.device)
+
+    def placed(self, weights: Tensor, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """A copy of the network with the flat ``weights`` and other ``tensors`` by name in place."""
+        return self.parameters.placed_in(self.model, weights, tensors)
+
+    def shrunk(self, weights: Tensor, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """What is left of :meth:`placed` without the channels that nothing reads."""
+        return shrunk(self.placed(weights, tensors), self.test.inputs[:EXAMPLES], self._channels)
+
+    @cached_property
+    def _channels(self) -> Channels:
+        return channels_if_any(self.model, self.test.inputs[:EXAMPLES])
 
     @property
     def nbytes(self) -> int:

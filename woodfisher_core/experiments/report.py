@@ -10,7 +10,7 @@ from woodfisher_core.experiments.results import LossChange, RunReport
 from woodfisher_core.experiments.tables import layer_table
 from woodfisher_core.loss_change import QuadraticTerms
 from woodfisher_core.methods import get_method
-from woodfisher_core.structured import EXAMPLES, shrunk, sizes
+from woodfisher_core.structured import EXAMPLES, sizes
 
 PHASES = ("plan", "gradients", "curvature", "inverse", "score", "update", "BatchNorm", "evaluate")
 
@@ -19,9 +19,7 @@ def smaller_network(report: RunReport) -> nn.Module | None:
     """The pruned network without the channels that went; None where the method does not remove channels."""
     if not get_method(report.config.method).removes_channels:
         return None
-    problem, outcome = report.problem, report.outcome
-    pruned = problem.parameters.placed_in(problem.model, outcome.weights, outcome.tensors)
-    return shrunk(pruned, problem.test.inputs[:EXAMPLES])
+    return report.problem.shrunk(report.outcome.weights, report.outcome.tensors)
 
 
 def to_json(report: RunReport, memory_at_start: int, smaller: nn.Module | None) -> dict[str, object]:

@@ -14,14 +14,12 @@ from woodfisher_core.errors import InputError, WoodFisherError
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.keys import curve_key, result_key
 from woodfisher_core.experiments.latency import clock_for, in_turns, summary, threads
-from woodfisher_core.experiments.problem import Problem
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.flops import positions
 from woodfisher_core.methods import Outcome, get_method
 from woodfisher_core.options import Budget, Scope
 from woodfisher_core.parameters import PrunableParameters
 from woodfisher_core.sparse import with_csr, with_semi_structured
-from woodfisher_core.structured import EXAMPLES, shrunk
 
 LABELS = {
     "dense": "not pruned",
@@ -92,10 +90,7 @@ def as_accurate(space: Workspace, config: PruneConfig) -> Cut:
         InputError: None is.
     """
     wanted, other = space.evaluation(config).accuracy, space.resolve(structured_config(config))
-    problem = space.problem(config)
-    tried = space.cache.get(
-        _tried_key(other), lambda: _tried(space, other), lambda found: sum(outcome.nbytes for _, _, outcome in found)
-    )
+    problem, tried = space.problem(config), _tried(space, other)
     fine = [one for one in tried if one[1] >= wanted]
     if not fine:
         raise InputError(
@@ -103,7 +98,8 @@ def as_accurate(space: Workspace, config: PruneConfig) -> Cut:
             f"{', '.join(f'{sparsity:g}' for sparsity, _, _ in tried)}. Take a larger damping, or the joint update."
         )
     sparsity, accuracy, outcome = max(fine, key=lambda one: one[0])
-    network = space.cache.get(("as accurate", sparsity, *_tried_key(other)), lambda: _shrunk(problem, outcome), _nbytes)
+    make = lambda: problem.shrunk(outcome.weights, outcome.tensors)  # noqa: E731
+    network = space.cache.get(("as accurate", sparsity, *_tried_key(other)), make, _nbytes)
     return Cut(other.replace(sparsity=sparsity), network, accuracy, outcome.mask.sparsity)
 
 
@@ -118,32 +114,30 @@ def _tried_key(other: PruneConfig) -> tuple:
 
 def _tried(space: Workspace, other: PruneConfig) -> tuple[tuple[float, float, Outcome], ...]:
     """(sparsity, accuracy on the test set, outcome) of all ``STRUCTURED_SPARSITIES`` that can be reached."""
-    problem, reached = space.problem(other), space.reached(other, STRUCTURED_SPARSITIES)
-    outcomes = zip(reached, space.outcomes(other, reached), strict=True)
-    return tuple((s, problem.evaluate(o.weights, problem.test, o.tensors).accuracy, o) for s, o in outcomes)
+
+    def make() -> tuple[tuple[float, float, Outcome], ...]:
+        problem, reached = space.problem(other), space.reached(other, STRUCTURED_SPARSITIES)
+        outcomes = zip(reached, space.outcomes(other, reached), strict=True)
+        return tuple((s, problem.evaluate(o.weights, problem.test, o.tensors).accuracy, o) for s, o in outcomes)
+
+    return space.cache.get(_tried_key(other), make, lambda found: sum(outcome.nbytes for _, _, outcome in found))
 
 
 def pruned_network(space: Workspace, config: PruneConfig) -> nn.Module:
     """A copy of the network with the run's zeros and moved weights in place."""
-    return _placed(space.problem(config), space.outcome(config))
+    outcome = space.outcome(config)
+    return space.problem(config).placed(outcome.weights, outcome.tensors)
 
 
 def smaller_network(space: Workspace, config: PruneConfig) -> nn.Module:
     """What is left of :func:`pruned_network` without the channels that nothing reads; kept, and not to be changed."""
     config = space.resolve(config)
-    return space.cache.get(
-        ("smaller network", *result_key(config)),
-        lambda: _shrunk(space.problem(config), space.outcome(config)),
-        _nbytes,
-    )
 
+    def make() -> nn.Module:
+        outcome = space.outcome(config)
+        return space.problem(config).shrunk(outcome.weights, outcome.tensors)
 
-def _placed(problem: Problem, outcome: Outcome) -> nn.Module:
-    return problem.parameters.placed_in(problem.model, outcome.weights, outcome.tensors)
-
-
-def _shrunk(problem: Problem, outcome: Outcome) -> nn.Module:
-    return shrunk(_placed(problem, outcome), problem.test.inputs[:EXAMPLES])
+    return space.cache.get(("smaller network", *result_key(config)), make, _nbytes)
 
 
 def _nbytes(network: nn.Module) -> int:

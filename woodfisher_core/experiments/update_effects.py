@@ -250,11 +250,12 @@ def layer_moves(moves: pd.DataFrame) -> pd.DataFrame:
     (10, 50, 90 %), ``moved`` ‖δ‖/‖w‖, ``survivors``. Survivors of exactly zero weight are left out of the quantiles."""
     rows = []
     for layer, part in moves.groupby("layer", sort=False):
-        there = part[part["value"] != 0]
+        values = part["value"].to_numpy()
+        there, norm = values != 0, float(np.linalg.norm(values))
         for update in ("independent", "joint"):
-            relative = (there[update] / there["value"]).abs()
-            low, median, high = relative.quantile([0.1, 0.5, 0.9])
-            norm = float(np.linalg.norm(part["value"]))
+            steps = part[update].to_numpy()
+            relative = np.abs(steps[there] / values[there])
+            low, median, high = np.quantile(relative, [0.1, 0.5, 0.9]) if len(relative) else (np.nan,) * 3
             rows.append(
                 {
                     "layer": layer,
@@ -262,7 +263,7 @@ def layer_moves(moves: pd.DataFrame) -> pd.DataFrame:
                     "low": low,
                     "median": median,
                     "high": high,
-                    "moved": float(np.linalg.norm(part[update])) / norm if norm > 0 else 0.0,
+                    "moved": float(np.linalg.norm(steps)) / norm if norm > 0 else 0.0,
                     "survivors": len(part),
                 }
             )

@@ -7,31 +7,42 @@ the leading part of one factor. A mask that is alone in a large block shares not
 the solution refined to float64, where that converges.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from woodfisher_core.errors import NumericalError
 from woodfisher_core.fisher.groups import COMPUTE, FACTOR_LIMIT, Group, check_condition, cholesky, picked_columns
-from woodfisher_core.fisher.precision import SINGLE, refined, single_helps
+from woodfisher_core.fisher.precision import SINGLE, UNIT, refined, single_allowed
 
 # Bytes of Gram matrices grown together in one pass over G.
 HELD_BYTES = 1 << 28
 # Bytes of survivors' columns copied together.
 GATHERED_BYTES = 1 << 26
+# Entries of G_S from which float32 with refinement is quicker than float64.
+LEAST_REFINED = 1 << 21
+# Error of its solution: G in float32 is not known better than 6e-8.
+ENOUGH = 1e-10
 
 
-def joint_steps(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
+def joint_steps(
+    group: Group, weights: Tensor, keep: Tensor, damping: float, projected: Callable[[], Tensor] | None = None
+) -> Tensor:
     """Steps of the survivors of every block, (count, B, k) float64, zero at the pruned weights; one column a mask.
 
-    ``pruned`` (count, B, k) holds the weights to remove, zero elsewhere; ``keep`` (count, B, k) marks the survivors.
+    ``keep`` (count, B, k) marks the survivors among ``weights`` (count, B, 1); ``projected`` gives G w (count, N, 1) where that
+    is kept.
     """
     check_condition(group.traces / damping, FACTOR_LIMIT, group, damping)
+    pruned = torch.where(keep, 0.0, weights)
     if group.size <= group.num_rows:
         return _within_covariance(group, pruned, keep, damping)
     if group.rows.shape[0] > 1:
         return _by_masked_gram(group, pruned, keep, damping)
+    if keep.shape[2] == 1:
+        alone = _refined_alone(group, weights, keep, damping, projected or (lambda: group.project(weights)))
+        if alone is not None:
+            return alone
     return _by_growing_gram(group, pruned, keep[0], damping)
 
 
@@ -89,12 +100,6 @@ def _by_growing_gram(block: Group, pruned: Tensor, keep: Tensor, damping: float)
             pull, stays = part.lift(targets[:, :, some]) / part.num_rows, keep[columns][:, some].unsqueeze(0)
             inside = _leading_solves(part.covariance() / part.num_rows, pull, stays, part, damping)
             steps[:, columns.unsqueeze(1), torch.tensor(some, device=columns.device)] = inside
-    if len(many) == 1:
-        columns = keep[:, many[0]].nonzero().squeeze(1)
-        alone = _refined_alone(block, columns, targets[:, :, many], damping)
-        if alone is not None:
-            steps[:, columns, many[0]] = alone.squeeze(2)
-            return steps
     if many:
         inner = torch.empty(1, block.num_rows, len(many), dtype=targets.dtype, device=targets.device)
         for place, (level, gram) in enumerate(_growing_grams(block, keep, many)):
@@ -103,20 +108,31 @@ def _by_growing_gram(block: Group, pruned: Tensor, keep: Tensor, damping: float)
     return steps
 
 
-def _refined_alone(block: Group, columns: Tensor, target: Tensor, damping: float) -> Tensor | None:
-    """G_Sᵀ (NλI + G_S G_Sᵀ)⁻¹ r (1, |S|, 1) from a float32 Gram matrix; None where that does not help or not suffice."""
-    if len(columns) * block.num_rows * block.rows.dtype.itemsize > HELD_BYTES:
+def _refined_alone(
+    block: Group, weights: Tensor, keep: Tensor, damping: float, projected: Callable[[], Tensor]
+) -> Tensor | None:
+    """(1, B, 1) from a float32 Gram matrix of the survivors; None where that does not help or not suffice."""
+    columns = keep[0, :, 0].nonzero().squeeze(1)
+    size = len(columns) * block.num_rows
+    small = len(columns) <= block.num_rows or size < LEAST_REFINED or size * block.rows.dtype.itemsize > HELD_BYTES
+    if small or not single_allowed(block):
         return None
     part = Group(block.columns_at(columns), columns, block.first_block)
-    if not single_helps(part):
-        return None
+    if 2 * len(columns) < block.size:
+        target = projected() - part.project(weights[:, columns])  # G_P w_P from the smaller part of G
+    else:
+        target = block.project(torch.where(keep, 0.0, weights))
     gram, shift = part.gram(SINGLE), block.num_rows * damping
     gram.diagonal(dim1=-2, dim2=-1).add_(shift)
-    try:
-        factor = cholesky(gram, block, damping)
-    except NumericalError:  # of the float32 matrix: float64 may still do
+    # Of order one, so that no float32 overflows or vanishes; its factor does where λ outweighs what it rounds away.
+    scale = float(gram.diagonal(dim1=-2, dim2=-1).mean())
+    precision = SINGLE if shift > 4 * UNIT * block.num_rows * scale else COMPUTE
+    factor, info = torch.linalg.cholesky_ex((gram / scale).to(precision))
+    if info.any():  # of products in float32: float64 may still do
         return None
-    return refined(part, lambda right: torch.cholesky_solve(right, factor), target, shift)
+    solve = lambda right: torch.cholesky_solve((right / scale).to(precision), factor).to(COMPUTE)  # noqa: E731
+    found = refined(part, solve, target, shift, ENOUGH)
+    return None if found is None else torch.zeros_like(weights).index_copy_(1, columns, found)
 
 
 def _growing_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[tuple[int, Tensor]]:

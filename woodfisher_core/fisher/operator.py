@@ -6,7 +6,7 @@ Alistarh 2020, eq. 7). No B×B matrix is formed where N < B.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class EmpiricalFisher:
         else:
             self.groups = [Group(rows, slice(0, blocks.dim), first_block)]
         self._prepared: dict[Solver, list] = {}
+        self._projections: tuple[Tensor, dict[int, Tensor]] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -146,13 +147,26 @@ class EmpiricalFisher:
         nest, as those of one score do, cost little more than one.
         """
         check_damping(damping)
-        keep = torch.stack(list(keeps), dim=1)
-        pruned = torch.where(keep, 0.0, weights.to(COMPUTE).unsqueeze(1))
-        steps = -pruned
-        for group in self.groups:
-            removed = group.take(pruned)
-            group.put(steps, joint_steps(group, removed, group.take(keep), damping) - removed)
+        keep, exact = torch.stack(list(keeps), dim=1), weights.to(COMPUTE).unsqueeze(1)
+        steps = torch.where(keep, 0.0, -exact)
+        known = self._projections_of(exact)
+        for number, group in enumerate(self.groups):
+            own, stays = group.take(exact), group.take(keep)
+            whole = partial(_remembered, known, number, partial(group.project, own))
+            group.put(steps, joint_steps(group, own, stays, damping, whole) + group.take(steps))
         return steps.T
+
+    def _projections_of(self, exact: Tensor) -> dict[int, Tensor]:
+        """By a group's number the G w of w = ``exact`` (d, 1) that joint steps asked for, which all masks and dampings share."""
+        if self._projections is None or not torch.equal(self._projections[0], exact):
+            self._projections = exact.clone(), {}  # the caller may change their own
+        return self._projections[1]
+
+
+def _remembered(known: dict[int, Tensor], number: int, make: Callable[[], Tensor]) -> Tensor:
+    if number not in known:
+        known[number] = make()
+    return known[number]
 
 
 class InverseFisher:

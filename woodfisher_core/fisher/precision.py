@@ -30,12 +30,17 @@ REFINEMENTS, REFINED, REFINED_SLACK = 6, 1e-13, 10.0
 
 
 def single_helps(group: Group) -> bool:
-    """Whether float32 may be tried: a large block, rows not float64, and float32 products that are just that."""
+    """Whether float32 may be tried for diag F⁻¹: in a large block."""
+    return single_allowed(group) and large(group.num_rows, group.size)
+
+
+def single_allowed(group: Group) -> bool:
+    """Whether rows are not float64 anyway, and float32 products are just that."""
     try:
         true_products = torch.get_float32_matmul_precision() == "highest"
     except RuntimeError:  # torch refuses to answer where backends were set apart from one another
         true_products = False
-    return true_products and group.rows.dtype is not COMPUTE and large(group.num_rows, group.size)
+    return true_products and group.rows.dtype is not COMPUTE
 
 
 class SingleBound:
@@ -60,12 +65,14 @@ class SingleBound:
         return 4 * UNIT * self.tau * (self.num_rows * leverage).sqrt() / (1.0 - leverage).clamp_min(UNIT)
 
 
-def refined(group: Group, solve: Callable[[Tensor], Tensor], target: Tensor, shift: float) -> Tensor | None:
+def refined(
+    group: Group, solve: Callable[[Tensor], Tensor], target: Tensor, shift: float, enough: float = REFINED
+) -> Tensor | None:
     """Gᵀy (count, B, k) of the y of (NλI + GGᵀ) y = r to float64, from a ``solve`` good to float32; None without convergence.
 
     Iterative refinement: residuals are taken with G itself in float64, a pass over G each instead of a float64 Gram matrix.
     Steps shrink by one factor from each to the next; it ends where the next one would not matter. ``target`` r is (count, N, k),
-    ``shift`` is Nλ.
+    ``shift`` is Nλ, ``enough`` the error that may be left, relative to y.
     """
     found = solve(target)
     before = found.norm(dim=1)
@@ -75,7 +82,7 @@ def refined(group: Group, solve: Callable[[Tensor], Tensor], target: Tensor, shi
         found = found + step
         size = step.norm(dim=1)
         left = REFINED_SLACK * size.square() / before.clamp_min(torch.finfo(COMPUTE).tiny)
-        if bool((left <= REFINED * found.norm(dim=1)).all()):
+        if bool((left <= enough * found.norm(dim=1)).all()):
             # The last step is so small that float32 lifts it well.
             return lifted + group.lift(step, SINGLE)
         before = size

@@ -7,7 +7,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import Group
 from woodfisher_core.fisher.operator import InverseFisher
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.masks import Mask
@@ -20,11 +19,13 @@ from woodfisher_core.structured import (
     Channels,
     Criterion,
     Per,
+    Shared,
     StructuredOptions,
     find_channels,
     one_block,
     reachable,
     saliency_of,
+    shared,
     structured_results,
 )
 
@@ -43,12 +44,13 @@ class ChannelFisher:
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self.fisher.nbytes + 8 * len(self.rows) ** 2
+        count = len(self.rows)
+        return self.rows.nbytes + self.fisher.nbytes + 8 * count * (count + len(self.channels.groups))
 
     @cached_property
-    def _gram(self) -> Tensor | None:
-        """GGᵀ (1, N, N) where N < D: every damping's saliency shares it."""
-        return Group(self.rows.unsqueeze(0), slice(None), 0).gram() if len(self.rows) < len(self.theta) else None
+    def _shared(self) -> Shared:
+        """What every damping's saliency needs."""
+        return shared(self.rows, self.theta, self.channels.groups)
 
     @property
     def diagonal(self) -> Tensor:
@@ -63,7 +65,7 @@ class ChannelFisher:
         """What each channel costs at the options' λ, (num_groups,) float64; the last is kept, since several ask for it."""
         kept = self._saliency
         if kept is None or kept[0] != options.damping:
-            kept = options.damping, saliency_of(self.channels, self.theta, self.rows, options, self._gram)
+            kept = options.damping, saliency_of(self.channels, self.theta, self.rows, options, self._shared)
             self._saliency = kept
         return kept[1]
 

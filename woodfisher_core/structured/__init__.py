@@ -10,10 +10,10 @@ from woodfisher_core.structured.pruning import (
     saliency_of,
     structured_results,
 )
-from woodfisher_core.structured.saliency import fisher_saliency, magnitude_saliency
+from woodfisher_core.structured.saliency import Shared, fisher_saliency, magnitude_saliency, shared
 from woodfisher_core.structured.selection import Selection, reachable, select_groups
 from woodfisher_core.structured.shrink import Sizes, shrunk, sizes
-from woodfisher_core.structured.survey import Channels, find_channels
+from woodfisher_core.structured.survey import Channels, channels_if_any, find_channels
 
 __all__ = [
     "EXAMPLES",
@@ -22,10 +22,12 @@ __all__ = [
     "Criterion",
     "Per",
     "Selection",
+    "Shared",
     "Sizes",
     "StructuredOptions",
     "StructuredResult",
     "all_parameters",
+    "channels_if_any",
     "find_channels",
     "fisher_saliency",
     "magnitude_saliency",
@@ -34,6 +36,7 @@ __all__ = [
     "reachable",
     "saliency_of",
     "select_groups",
+    "shared",
     "shrunk",
     "sizes",
     "structured_results",

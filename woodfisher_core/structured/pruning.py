@@ -26,7 +26,7 @@ from woodfisher_core.options import BLOCK_NETWORK, Labels, Update
 from woodfisher_core.sampling import label_uniforms
 from woodfisher_core.structured.options import Criterion, StructuredOptions
 from woodfisher_core.structured.removal import without_channels
-from woodfisher_core.structured.saliency import fisher_saliency, magnitude_saliency
+from woodfisher_core.structured.saliency import Shared, fisher_saliency, magnitude_saliency
 from woodfisher_core.structured.selection import Selection, select_groups
 from woodfisher_core.structured.survey import Channels, find_channels
 
@@ -128,15 +128,15 @@ class StructuredResult:
 
 
 def saliency_of(
-    channels: Channels, weights: Tensor, rows: Tensor | None, options: StructuredOptions, gram: Tensor | None = None
+    channels: Channels, weights: Tensor, rows: Tensor | None, options: StructuredOptions, known: Shared | None = None
 ) -> Tensor:
     """The saliency of every group under the options' criterion, (num_groups,) float64; ``rows`` None where not needed.
 
-    ``gram`` as in :func:`fisher_saliency`.
+    ``known`` as in :func:`fisher_saliency`.
     """
     if options.criterion is Criterion.MAGNITUDE:
         return magnitude_saliency(weights, channels.groups)
-    return fisher_saliency(_given(rows), weights, channels.groups, options.damping, gram)
+    return fisher_saliency(_given(rows), weights, channels.groups, options.damping, known)
 
 
 def one_block(channels: Channels, rows: Tensor) -> EmpiricalFisher:

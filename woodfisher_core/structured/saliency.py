@@ -10,6 +10,7 @@ of several parameters at once. With M = NλI + GGᵀ = LLᵀ and Z = L⁻¹G, [F
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,14 +24,34 @@ from woodfisher_core.structured.channels import ChannelGroup
 BATCH_BYTES = 1 << 26
 
 
+class Shared(NamedTuple):
+    """What the saliencies of rows G and θ share over dampings, float64.
+
+    ``gram`` is GGᵀ (1, N, N), None where D ≤ N and it has no use; ``pulls`` (num_groups, N) are u = G_C θ_C.
+    """
+
+    gram: Tensor | None
+    pulls: Tensor
+
+
 def magnitude_saliency(weights: Tensor, groups: Sequence[ChannelGroup]) -> Tensor:
     """½‖θ_C‖² of every group, (num_groups,) float64: the limit of the Fisher's saliency over λ as λ → ∞."""
     exact = weights.to(COMPUTE)
     return torch.stack([0.5 * exact[group.members.to(exact.device)].square().sum() for group in groups])
 
 
+def shared(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup]) -> Shared:
+    """What :func:`fisher_saliency` makes of rows (N, D) and θ (D,) before it looks at the damping."""
+    theta = weights.to(COMPUTE)
+    pulls = torch.empty(len(groups), rows.shape[0], dtype=COMPUTE, device=rows.device)
+    for numbers, places in _together(groups, rows.shape[0], rows.device):
+        pulls[numbers] = _pulls(rows, theta[places], places)
+    block = _block(rows)
+    return Shared(None if block.size <= block.num_rows else block.gram(), pulls)
+
+
 def fisher_saliency(
-    rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], damping: float, gram: Tensor | None = None
+    rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], damping: float, known: Shared | None = None
 ) -> Tensor:
     """½ θ_Cᵀ([F⁻¹]_CC)⁻¹θ_C of every group C, (num_groups,) float64 in nats.
 
@@ -41,7 +62,7 @@ def fisher_saliency(
         weights: θ (D,).
         groups: Which places of θ go together.
         damping: λ > 0.
-        gram: GGᵀ (1, N, N) float64 where it is known already; every damping shares it. Only read where N < D.
+        known: :func:`shared` of these rows, θ and groups, where it is kept.
 
     Raises:
         InputError: λ is not positive, or rows and θ do not fit; NumericalError: λ is too small for float64.
@@ -51,7 +72,8 @@ def fisher_saliency(
         raise InputError(
             f"channel saliency: expected rows (N, D) and θ (D,), got {tuple(rows.shape)} and {tuple(weights.shape)}."
         )
-    block = Group(rows.unsqueeze(0), slice(0, rows.shape[1]), 0)
+    gram, all_pulls = known or shared(rows, weights, groups)
+    block = _block(rows)
     primal = block.size <= block.num_rows
     if primal:
         check_condition(block.traces / damping, FACTOR_LIMIT, block, damping)
@@ -59,7 +81,7 @@ def fisher_saliency(
         shifted.diagonal(dim1=-2, dim2=-1).add_(damping)
         inverse = torch.cholesky_inverse(cholesky(shifted, block, damping))[0]
     else:
-        shifted = block.gram() if gram is None else gram.clone()
+        shifted = gram.clone()
         traces = shifted.diagonal(dim1=-2, dim2=-1).sum(-1) / block.num_rows
         check_condition(traces / damping, FACTOR_LIMIT, block, damping)
         shifted.diagonal(dim1=-2, dim2=-1).add_(block.num_rows * damping)
@@ -68,7 +90,7 @@ def fisher_saliency(
     found = torch.empty(len(groups), dtype=COMPUTE, device=rows.device)
     for numbers, places in _together(groups, block.num_rows, rows.device):
         own = theta[places]
-        pulls = _pulls(rows, own, places)
+        pulls = all_pulls[numbers]
         if primal:
             part = inverse[places.unsqueeze(2), places.unsqueeze(1)]
             cost = 0.5 * _quadratic(part, own, groups, numbers, damping)
@@ -87,6 +109,11 @@ def fisher_saliency(
             raise _singular(groups[numbers[int(wrong.nonzero()[0])]], damping)
         found[numbers] = cost
     return found
+
+
+def _block(rows: Tensor) -> Group:
+    """All of θ."""
+    return Group(rows.unsqueeze(0), slice(0, rows.shape[1]), 0)
 
 
 def _together(

@@ -28,7 +28,7 @@ class Sizes:
     multiply_adds_before: int
 
 
-def shrunk(model: nn.Module, example: Tensor) -> nn.Module:
+def shrunk(model: nn.Module, example: Tensor, channels: Channels | None = None) -> nn.Module:
     """A smaller copy of ``model`` without the channels that nothing reads; it computes the same (in eval mode, to rounding).
 
     It does not matter how the zeros came about: structured or unstructured, gradual, or by hand. At least one channel of each
@@ -38,12 +38,14 @@ def shrunk(model: nn.Module, example: Tensor) -> nn.Module:
     Args:
         model: Left untouched. The copy has its training mode and its ``requires_grad``.
         example: Inputs (n, ...) on the model's device; a few real samples are best: the outputs are compared on them.
+        channels: Those of this architecture, from :func:`channels_if_any` at any finite weights, where they are known.
 
     Raises:
         InputError: The model holds NaN, or gives other outputs each time.
     """
     network = copy.deepcopy(model).eval()
-    channels = channels_if_any(network, example)
+    if channels is None:
+        channels = channels_if_any(network, example)
     groups = _unread(network, channels, channels.groups)
     if difference(network, groups, example) > TOLERANCE:
         # Something beside layers reads them (a norm over channels, say), which zeros in the filter had kept out of sight.
