@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from app.charts.compensate import UPDATE_NAMES
 from app.charts.saliency import SUPERSCRIPTS
+from app.charts.style import UPDATE_NAMES
 from app.words import listed, percent, share
 from woodfisher_core.experiments.compensation import Removal
 from woodfisher_core.experiments.pair_surface import Surface
 from woodfisher_core.experiments.two_weights import TwoWeights, choices
-from woodfisher_core.experiments.update_effects import CONFIDENT, Agreement, turning_point
+from woodfisher_core.experiments.update_effects import CONFIDENT, MoveAgreement, turning_point
 
 RULES = {"magnitude": "magnitude (smallest |w|)", "obd": "OBD (½w²F)", "obs": "OBS (½w²/[F⁻¹])"}
 BARELY = 1e-9
@@ -124,7 +124,7 @@ def headline(effects: pd.DataFrame, kept: int, dense: float, magnitude: float) -
         f"**{percent(at.loc['none', 'accuracy'])}** accuracy (dense: {percent(dense)}; magnitude pruning: {percent(magnitude)})."
     )
     parts = [
-        f"the {UPDATE_NAMES[name]} update makes it **{percent(row['accuracy'])}** ({_verdict(row)})"
+        f"the {UPDATE_NAMES[name]} makes it **{percent(row['accuracy'])}** ({_verdict(row)})"
         for name, row in at.drop(index="none").iterrows()
     ]
     return text + (f" Moving them, {listed(parts)}." if parts else "")
@@ -150,7 +150,7 @@ def effects_sentence(effects: pd.DataFrame) -> str:
             f", most at {_at(better.loc[better['gain'].idxmax()])}" if len(better) else ""
         )
         parts.append(
-            f"the {name} one {where}, "
+            f"the {name} {where}, "
             + (
                 "and is nowhere worse beyond the noise"
                 if worse is None
@@ -164,7 +164,7 @@ def _at(row: pd.Series) -> str:
     return f"{share(row['sparsity'])} ({row['gain']:+.1f} points)"
 
 
-def agreement_sentence(found: Agreement | None, scale: float | None) -> str:
+def agreement_sentence(found: MoveAgreement | None, scale: float | None) -> str:
     """How the independent moves differ from the joint ones."""
     if found is None or scale is None:
         return "Nobody moves here, so there is nothing to compare."
@@ -188,7 +188,7 @@ def layers_sentence(table: pd.DataFrame) -> str:
         if (part["median"] > 0).any():
             top = part.loc[part["median"].idxmax()]
             parts.append(
-                f"{top['layer']} under the {UPDATE_NAMES[update]} update (half of its survivors by more than "
+                f"{top['layer']} under the {UPDATE_NAMES[update]} (half of its survivors by more than "
                 f"{percent(100 * top['median'], 1)} of their size)"
             )
     return f"Most in {listed(parts)}. Lines reach from 10 to 90 % of the survivors." if parts else "Nobody moves."

@@ -9,6 +9,7 @@ from app.charts.damping import power
 from app.words import percent, share
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.plane import computed, varied
+from woodfisher_core.experiments.verdicts import BETTER, EQUAL, WORSE
 from woodfisher_core.options import Axis, DampingScale
 
 
@@ -99,8 +100,8 @@ def plane_sentence(
     )
     noise = "the noise of the test set" if seeds == 1 else "the noise of the draw and of the test set together"
     return (
-        f"{many} {counts.get('better', 0)} beat magnitude ({percent(magnitude, 1)}) beyond {noise}, "
-        f"{counts.get('worse', 0)} are worse (marked ×), {counts.get('equal', 0)} are equal within it. Best: "
+        f"{many} {counts.get(BETTER, 0)} beat magnitude ({percent(magnitude, 1)}) beyond {noise}, "
+        f"{counts.get(WORSE, 0)} are worse (marked ×), {counts.get(EQUAL, 0)} are equal within it. Best: "
         f"{percent(best['accuracy'], 1)} at {axis.name(best[axis.column])}, {damping_words(best['damping'], config)}, chosen "
         "on the test set here, so expect a little less elsewhere." + (" Outlined: your setting." if outlined else "")
     )

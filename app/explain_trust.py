@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from app.charts.damping import power
-from app.charts.trust import UPDATE_NAMES
+from app.charts.style import UPDATE_NAMES
 from app.words import share
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.agreement import FACTOR, MATTERS, agreement, trusted_until

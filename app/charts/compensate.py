@@ -9,10 +9,9 @@ import plotly.graph_objects as go
 from app.charts.bands import add_banded_line, add_dense_line
 from app.charts.drawing import Drawing
 from app.charts.saliency import SUPERSCRIPTS
-from app.charts.style import CONFIDENT, GREY, KEPT, ORANGE, PRUNED, UPDATE_STYLES, finish
+from app.charts.style import CONFIDENT, GREY, KEPT, ORANGE, PRUNED, UPDATE_NAMES, UPDATE_STYLES, finish
 from app.charts.two_weights import MOVE, STAY
 
-UPDATE_NAMES = {"none": "none", "independent": "independent", "scaled": "independent, scaled", "joint": "exact joint"}
 # What can be drawn over the sparsity: the column, its error's, the axis with its unit, and the question.
 EFFECTS = {
     "accuracy": ("accuracy", "standard_error", "test accuracy (%)", "What is the survivors' move worth?"),

@@ -13,6 +13,7 @@ from app.charts.style import (
     ORANGE,
     PURPLE,
     SKY,
+    UPDATE_NAMES,
     UPDATE_STYLES,
     VERMILION,
     finish,
@@ -22,9 +23,9 @@ from app.charts.style import (
 NATS = "loss change (nats per image)"
 # An update keeps its look wherever it is drawn.
 UPDATES = {
-    "none": ("only zeroed", UPDATE_STYLES["none"]),
-    "independent": ("independent update", UPDATE_STYLES["independent"]),
-    "joint": ("joint update", UPDATE_STYLES["joint"]),
+    "none": (UPDATE_NAMES["none"], UPDATE_STYLES["none"]),
+    "independent": (UPDATE_NAMES["independent"], UPDATE_STYLES["independent"]),
+    "joint": (UPDATE_NAMES["joint"], UPDATE_STYLES["joint"]),
     "magnitude": ("magnitude, no update", method_style("magnitude")),
 }
 LABELS = {"true": ("true labels", BLUE, "circle"), "sampled": ("labels drawn from the network", ORANGE, "diamond-open")}

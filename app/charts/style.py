@@ -48,6 +48,12 @@ _METHODS = {
     "structured": LineStyle(PURPLE, "longdashdot", "pentagon"),
 }
 # How the survivors move, where updates of one mask stand side by side: the same on every page.
+UPDATE_NAMES = {
+    "none": "no update",
+    "independent": "independent update",
+    "scaled": "scaled independent update",
+    "joint": "joint update",
+}
 UPDATE_STYLES = {
     "none": LineStyle(GREEN, "dot", "diamond"),
     "independent": LineStyle(ORANGE, "dash", "triangle-up"),

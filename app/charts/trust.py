@@ -4,11 +4,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.drawing import Drawing
-from app.charts.style import BLUE, GREEN, GREY, KEPT, ORANGE, PRUNED, UPDATE_STYLES, finish, method_style
+from app.charts.style import BLUE, GREEN, GREY, KEPT, ORANGE, PRUNED, UPDATE_NAMES, UPDATE_STYLES, finish, method_style
 from app.charts.symlog import SymLog
 
 NATS = "loss change (nats per image)"
-UPDATE_NAMES = {"none": "no update", "independent": "independent update", "joint": "joint update"}
 MANY = 1000
 
 

@@ -6,6 +6,7 @@ import pytest
 from app.charts import comparison, layer_panels, pareto
 from app.charts.style import method_style
 from app.explain_compare import finding
+from woodfisher_core.experiments.verdicts import EQUAL
 
 POINTS = pd.DataFrame(
     {
@@ -91,5 +92,5 @@ def test_a_panel_a_method_all_on_the_same_axes(baseline):
 
 def test_methods_that_keep_the_same_have_no_winner():
     """At sparsity 0 nobody keeps most."""
-    level = pd.DataFrame({"label": ["a", "b"], "accuracy": [97.2, 97.2], "verdict": ["equal", "equal"]})
+    level = pd.DataFrame({"label": ["a", "b"], "accuracy": [97.2, 97.2], "verdict": [EQUAL, EQUAL]})
     assert finding(level, level, "a", 97.2, "0 % sparsity").startswith("At 0 % sparsity all methods keep the same")

@@ -19,7 +19,7 @@ from app.charts import (
 from app.charts.compensate import MOST_POINTS, UPDATE_STYLES
 from app.explain_compensate import agreement_sentence, layers_sentence
 from woodfisher_core.experiments.two_weights import TwoWeights, contour_set, over_correlations, places
-from woodfisher_core.experiments.update_effects import Agreement
+from woodfisher_core.experiments.update_effects import MoveAgreement
 
 PAIR = TwoWeights(1.0, 0.7, 1.0, 4.0, 0.0)
 
@@ -133,9 +133,9 @@ def test_layers_with_their_spread():
     rows = [("fc1", "independent", 0.01, 0.1, 0.5, 10), ("fc1", "joint", 0.0, 0.2, 0.6, 10)]
     table = pd.DataFrame(rows, columns=["layer", "update", "low", "median", "high", "survivors"])
     figure = layer_moves(table)
-    assert list(named(figure, "independent").x) == [0.1]
-    assert named(figure, "independent").error_x.array[0] == pytest.approx(0.4)
-    assert named(figure, "exact joint").error_x.arrayminus[0] < 0.2  # from a zero the line ends at the left edge
+    assert list(named(figure, "independent update").x) == [0.1]
+    assert named(figure, "independent update").error_x.array[0] == pytest.approx(0.4)
+    assert named(figure, "joint update").error_x.arrayminus[0] < 0.2  # from a zero the line ends at the left edge
     assert figure.layout.xaxis.type == "log"
 
 
@@ -147,7 +147,7 @@ def test_every_update_has_a_dash_and_a_marker_of_its_own():
 
 def test_an_independent_move_uphill_is_not_called_too_long():
     """Where the best multiple of it is negative, no length of it helps."""
-    found = Agreement(-0.16, 0.34, 0.2, 0.3, 0.5, 27)
+    found = MoveAgreement(-0.16, 0.34, 0.2, 0.3, 0.5, 27)
     assert "however short" in agreement_sentence(found, -2.2)
     assert "too long: 0.5 times" in agreement_sentence(found, 0.5)
     assert "too short: 2.1 times" in agreement_sentence(found, 2.1)

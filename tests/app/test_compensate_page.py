@@ -75,7 +75,7 @@ def test_other_effects(small, effect):
 
 def test_a_shortened_update_is_a_line_of_its_own(small):
     page = check_fine(small(update="independent", scale="0.5"))
-    assert "the independent, scaled update makes it" in said(page, "At sparsity")
+    assert "the scaled independent update makes it" in said(page, "At sparsity")
 
 
 @pytest.mark.parametrize(

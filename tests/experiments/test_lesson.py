@@ -156,7 +156,7 @@ def test_fisher_against_the_dense_hessian(space, config, dense):
 
 def test_agreement_of_known_vectors():
     one, other = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([2.0, 4.0, 6.0]).double()
-    assert second.agree(one, other) == second.Agreement(pytest.approx(1.0), pytest.approx(1.0), 0.5)
+    assert second.agree(one, other) == second.DiagonalAgreement(pytest.approx(1.0), pytest.approx(1.0), 0.5)
     assert second.agree(one, other.flip(0)).rank == pytest.approx(-1.0)
 
 

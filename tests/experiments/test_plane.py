@@ -15,6 +15,7 @@ from woodfisher_core.experiments.plane import (
     plane,
 )
 from woodfisher_core.experiments.rankings import overlap, ranks
+from woodfisher_core.experiments.verdicts import EQUAL
 from woodfisher_core.options import Axis
 
 SETTING = PruneConfig(model="digits-mlp", num_samples=50, damping=1e-3, sparsity=0.8, solver="spectral", held_out=100)
@@ -56,7 +57,7 @@ def test_verdicts_follow_from_gain_and_paired_noise(space, table):
         right, base = result.predictions == result.targets, magnitude.predictions == magnitude.targets
         noise = 100 * float((right.double() - base.double()).square().sum()) ** 0.5 / len(right)
         assert row.gain == pytest.approx(result.accuracy - magnitude.accuracy)
-        expected = "equal" if abs(row.gain) <= 1.96 * noise else "better" if row.gain > 0 else "worse"
+        expected = EQUAL if abs(row.gain) <= 1.96 * noise else "better" if row.gain > 0 else "worse"
         assert row.verdict == expected
 
 

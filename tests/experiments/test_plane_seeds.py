@@ -15,6 +15,7 @@ from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.plane import Plane, kept_plane, missing_points, plane, varied
 from woodfisher_core.experiments.rankings import chance_overlap
 from woodfisher_core.experiments.spread import over_seeds
+from woodfisher_core.experiments.verdicts import EQUAL
 from woodfisher_core.options import Axis
 
 SETTING = PruneConfig(model="digits-mlp", num_samples=50, damping=1e-3, sparsity=0.9, solver="spectral", held_out=100)
@@ -84,7 +85,7 @@ def test_cells_are_means_and_spreads(runs):
         assert cell["seeds"] == 3
         draws = 4.302653 * (statistics.variance(part["gain"]) / 3) ** 0.5  # Student's t of two degrees of freedom
         beyond = abs(statistics.mean(part["gain"])) > math.hypot(draws, 1.96 * statistics.mean(part["noise"]))
-        assert cell["verdict"] == ("equal" if not beyond else "better" if part["gain"].mean() > 0 else "worse")
+        assert cell["verdict"] == (EQUAL if not beyond else "better" if part["gain"].mean() > 0 else "worse")
 
 
 def test_one_seed_has_means_without_spreads(space):
@@ -108,7 +109,7 @@ def test_verdicts_of_several_seeds():
     ]
     others = ("overlap", "rank_correlation", "predicted", "measured", "overlap_between", "rank_between")
     table = pd.DataFrame(rows).assign(**dict.fromkeys(others, np.nan))
-    assert over_seeds(table, "num_samples")["verdict"].tolist() == ["better", "equal", "worse", "equal"]
+    assert over_seeds(table, "num_samples")["verdict"].tolist() == ["better", EQUAL, "worse", EQUAL]
 
 
 def test_a_stopped_plane_has_the_seeds_there_are(space):

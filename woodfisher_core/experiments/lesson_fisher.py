@@ -28,7 +28,7 @@ ROW_BYTES = 20_000
 
 
 @dataclass(frozen=True)
-class Agreement:
+class DiagonalAgreement:
     """How one Fisher's diagonal compares with the Hessian's: ``cosine``, Spearman's ``rank`` correlation, ``ratio`` of sums."""
 
     cosine: float
@@ -47,7 +47,7 @@ class FisherHessian:
 
     images: int
     weights: pd.DataFrame
-    agreement: dict[str, Agreement]
+    agreement: dict[str, DiagonalAgreement]
     growth: pd.DataFrame
     downward: int
     signal: float
@@ -93,11 +93,11 @@ def _fisher_hessian(space: Workspace, config: PruneConfig) -> FisherHessian:
     return FisherHessian(len(images), table, agreement, pd.DataFrame(growth), downward, signal, noise, confidence)
 
 
-def agree(found: Tensor, exact: Tensor) -> Agreement:
+def agree(found: Tensor, exact: Tensor) -> DiagonalAgreement:
     """The comparison of two vectors; NaN where one of them is all zero."""
     cosine = found @ exact / (found.norm() * exact.norm())
     rank = spearman(found.cpu().numpy(), exact.cpu().numpy())
-    return Agreement(float(cosine), rank, float(found.sum() / exact.sum()))
+    return DiagonalAgreement(float(cosine), rank, float(found.sum() / exact.sum()))
 
 
 def _rows(space: Workspace, config: PruneConfig, labels: Labels, count: int) -> Tensor:

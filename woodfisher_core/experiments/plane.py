@@ -14,6 +14,7 @@ from woodfisher_core.experiments.materials import Progress
 from woodfisher_core.experiments.rankings import overlap, rank_correlation, ranking
 from woodfisher_core.experiments.spread import BETWEEN, MEASURES
 from woodfisher_core.experiments.tables import saliency_table
+from woodfisher_core.experiments.verdicts import verdict
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.options import Axis
 
@@ -238,7 +239,7 @@ def _row(workspace: Workspace, point: PruneConfig, base: PruneConfig, progress: 
         "measured": np.nan if measured is None else measured,
         "gain": gain,
         "noise": noise,
-        "verdict": "equal" if abs(gain) <= CONFIDENT * noise else "better" if gain > 0 else "worse",
+        "verdict": verdict(gain, CONFIDENT * noise),
     }
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from woodfisher_core.evaluation import CONFIDENT
+from woodfisher_core.experiments.verdicts import verdict
 
 # What a plane says about each of its runs …
 MEASURES = ("accuracy", "overlap", "rank_correlation", "predicted", "measured", "gain")
@@ -44,7 +45,6 @@ def over_seeds(runs: pd.DataFrame, column: str) -> pd.DataFrame:
             stdtrit((count - 1).clip(lower=1), 0.975) * cells["gain_spread"].fillna(0.0) / count.where(count > 0) ** 0.5
         )
         margin = np.hypot(drawn, CONFIDENT * cells["noise"])
-        verdict = pd.Series(np.where(cells["gain"] > 0, "better", "worse"), index=cells.index, dtype=object)
-        verdict[cells["gain"].abs() <= margin] = "equal"
-        cells["verdict"] = verdict.where(count > 0, None)
+        judged = [verdict(*pair) for pair in zip(cells["gain"], margin, strict=True)]
+        cells["verdict"] = pd.Series(judged, cells.index, dtype=object).where(count > 0, None)
     return cells.reset_index()

@@ -186,7 +186,7 @@ def _survivor_moves(space: Workspace, config: PruneConfig) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class MoveAgreement:
     """The independent moves against the joint ones: their ``correlation``, the ``ratio`` of their norms, and the shares of the
     survivors that the independent update moves too far (``over``), too little (``under``) and the wrong way (``opposite``)."""
 
@@ -198,7 +198,7 @@ class Agreement:
     count: int
 
 
-def agreement(moves: pd.DataFrame) -> Agreement | None:
+def agreement(moves: pd.DataFrame) -> MoveAgreement | None:
     """None where fewer than two survivors move."""
     moving = moves[(moves["independent"] != 0) | (moves["joint"] != 0)]
     if len(moving) < 2 or not moving["joint"].any() or not moving["independent"].any():
@@ -208,7 +208,7 @@ def agreement(moves: pd.DataFrame) -> Agreement | None:
     over = ~opposite & (np.abs(alone) > np.abs(joint))
     # The cosine: moves are measured from zero, not from their mean.
     norms = float(np.linalg.norm(alone)), float(np.linalg.norm(joint))
-    return Agreement(
+    return MoveAgreement(
         correlation=float(alone @ joint) / (norms[0] * norms[1]),
         ratio=norms[0] / norms[1],
         over=float(over.mean()),

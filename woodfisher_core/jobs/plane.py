@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping
 
+from woodfisher_core.evaluation import CONFIDENT
 from woodfisher_core.experiments.plane import Plane, keep_rows, plane_rows
+from woodfisher_core.experiments.verdicts import verdict
 from woodfisher_core.jobs.queue import JobRequest, Part
 from woodfisher_core.jobs.task import Task
 
@@ -33,7 +35,10 @@ def run_plane_job(task: Task) -> None:
 
 def row_of(part: Part) -> dict[str, object]:
     """The numbers of a point from its part, as :func:`plane_rows` gave them."""
-    return {name: math.nan if value is None and name != "verdict" else value for name, value in part.value.items()}
+    row = {name: math.nan if value is None and name != "verdict" else value for name, value in part.value.items()}
+    if row["verdict"] is not None:  # an older version kept it in other words
+        row["verdict"] = verdict(row["gain"], CONFIDENT * row["noise"])
+    return row
 
 
 def _plain(row: Mapping[str, object]) -> dict[str, object]:
