@@ -9,6 +9,7 @@ from woodfisher_core.experiments.compensation import Removal
 from woodfisher_core.experiments.pair_surface import Surface
 from woodfisher_core.experiments.two_weights import TwoWeights, choices
 from woodfisher_core.experiments.update_effects import CONFIDENT, MoveAgreement, turning_point
+from woodfisher_core.experiments.verdicts import EQUAL
 
 RULES = {"magnitude": "magnitude (smallest |w|)", "obd": "OBD (½w²F)", "obs": "OBS (½w²/[F⁻¹])"}
 BARELY = 1e-9
@@ -133,7 +134,7 @@ def headline(effects: pd.DataFrame, kept: int, dense: float, magnitude: float) -
 def _verdict(row: pd.Series) -> str:
     margin = CONFIDENT * row["gain_error"]
     if abs(row["gain"]) <= margin:
-        return "equal within the noise"
+        return EQUAL
     return f"{row['gain']:+.1f} ± {margin:.1f} points"
 
 

@@ -101,15 +101,6 @@ def test_the_real_program_refuses():
     assert re.fullmatch(r"error: sparsity: .* got 2.0.*\n", done.stderr)
 
 
-def test_nobody_reads_on():
-    """As under `| head`: no traceback, and the status that a shell gives for it."""
-    command = [sys.executable, "-m", "woodfisher_core", "models"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()
-        said = process.stderr.read()
-    assert (process.returncode, said) == (cli.PIPE_CLOSED, b"")
-
-
 ABLE = [(name, str(u)) for name, method in METHODS.items() if not method.largest for u in method.updates]
 
 

@@ -1,7 +1,6 @@
 """The command line: ``python -m woodfisher_core {prune,gradual,sweep,runs,jobs,train,models,data}``."""
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,12 +15,9 @@ from woodfisher_core.commands.sweep import add_sweep
 from woodfisher_core.commands.zoo import add_models, add_train
 from woodfisher_core.errors import WoodFisherError
 
-# The exit status of a command that nobody reads any more, as a shell gives it (128 + SIGPIPE).
-PIPE_CLOSED = 141
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 after an error said in one line on standard error, or PIPE_CLOSED."""
+    """Runs one command; returns the exit status (0, or 2 after an error said in one line on standard error)."""
     memory_at_start = memory.resident_bytes()
     options = build_parser().parse_args(arguments)
     with warnings.catch_warnings():
@@ -32,16 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
 def exit_status(action: Callable[[], int]) -> int:
     """What ``action`` returns, or 2 after an error of this package said in one line on standard error."""
     try:
-        status = action()
-        sys.stdout.flush()
-        return status
+        return action()
     except WoodFisherError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
-    except BrokenPipeError:  # `… | head` has read enough; what is left goes nowhere, at the interpreter's end too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
     return 2
 
 

@@ -200,7 +200,8 @@ def prepared(
         weights: (d,) values at which to differentiate, instead of the model's own.
         dtype: The network's arithmetic, its own by default (float32 products are accurate to about 1e-6); inputs and
             targets that are floating follow it. Float64 runs where it exists.
-        strategy: vmap over the vectors, a loop over them, or vmap with the loop where vmap cannot go (warned).
+        strategy: vmap over the vectors, a loop over them, or (auto) vmap where there are several at a time, with the loop where
+            vmap cannot go (warned).
         chunk: Vectors together; chosen from the size of the network's activations by default.
     """
     network = copy.deepcopy(model).eval().requires_grad_(False)

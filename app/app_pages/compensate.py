@@ -8,6 +8,7 @@ import streamlit as st
 from app import charts
 from app.asking import agree, agreed, ask_before_long_work, go_button, say
 from app.binding import bound
+from app.charts.style import UPDATE_NAMES
 from app.explain import write_notes
 from app.explain_compensate import (
     agreement_sentence,
@@ -210,7 +211,7 @@ def together(space: Workspace, config: PruneConfig, line: PruneConfig, sparsity:
         show(charts.layer_moves(table), layers_sentence(table), "layer-moves", data=table)
     effects = update_effects(space, line, SPARSITIES, progress)
     with curves_cell:
-        if missing := [name for name in update_configs(line) if name not in set(effects["update"])]:
+        if missing := [UPDATE_NAMES[name] for name in update_configs(line) if name not in set(effects["update"])]:
             st.warning(
                 f"Left out: {', '.join(missing)}. At this damping the quadratic model cannot be inverted; take a larger one.",
                 icon=":material/warning:",

@@ -8,6 +8,7 @@ import pytest
 from app.charts import AXES, MEASURES, Levels, damping_frames, heat_map, slices
 from app.charts.damping import power
 from app.charts.plane import AROUND_MAGNITUDE
+from woodfisher_core.experiments.verdicts import BETTER, WORSE
 
 SAMPLES = AXES["samples"]
 
@@ -27,7 +28,7 @@ def plane() -> pd.DataFrame:
             "gain": 1.0,
             "overlap_between": 0.75,
             "rank_between": 0.5,
-            "verdict": "worse" if (n, d) == (10, 1e-3) else "better",
+            "verdict": WORSE if (n, d) == (10, 1e-3) else BETTER,
         }
         for n in (10, 20)
         for d in (1e-3, 1e-2, 1e-1)
@@ -71,7 +72,7 @@ def test_cells_worse_than_magnitude_are_marked(plane):
         [False, False],
     ]
     assert "× less accurate than magnitude" in text_of(figure)
-    fine = heat_map(plane.assign(verdict="better"), SAMPLES, MEASURES["accuracy"])
+    fine = heat_map(plane.assign(verdict=BETTER), SAMPLES, MEASURES["accuracy"])
     assert "×" not in text_of(fine)
 
 

@@ -12,7 +12,7 @@ PATIENCE = 90_000
 def test_the_example_moves_while_dragged_and_the_link_holds_the_choice(page: Page, app_url: str):
     page.goto(f"{app_url}/compensate?model=digits-mlp&samples=100")
     expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(7)
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(7, timeout=PATIENCE)
     expect(page.get_by_test_id("stException")).to_have_count(0)
     chart = page.get_by_test_id("stPlotlyChart").first
     label = chart.locator(".slider-label").first  # the current value; the others belong to the ticks

@@ -12,7 +12,7 @@ PATIENCE = 90_000
 def test_the_damping_moves_while_dragged(page: Page, app_url: str):
     page.goto(f"{app_url}/sensitivity?samples=200")
     expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(3)
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(3, timeout=PATIENCE)
     expect(page.get_by_test_id("stException")).to_have_count(0)
     chart = page.get_by_test_id("stPlotlyChart").first
     label = chart.locator(".slider-label").first  # the current value; the others belong to the ticks

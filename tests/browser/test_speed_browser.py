@@ -14,7 +14,7 @@ def test_measured_again_and_taken_home(page: Page, app_url: str, tmp_path):
     """The finding stands on top, a second measurement replaces the first, and the file holds the weights the page speaks of."""
     page.goto(f"{app_url}/speed?samples=100&model=digits-mlp")
     expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(4)
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(4, timeout=PATIENCE)
     finding = page.get_by_text(re.compile(r"the dense kernel takes \d+\.\d\d× as long as before"))
     expect(finding).to_be_visible()
     page.get_by_role("radio", name="32").or_(page.get_by_role("button", name="32", exact=True)).first.click()

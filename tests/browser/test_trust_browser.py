@@ -18,7 +18,7 @@ def ready(page: Page) -> None:
 def test_a_teacher_shows_where_the_model_breaks(page: Page, app_url: str, browser: Browser):
     page.goto(f"{app_url}/trust?{QUICK}")
     ready(page)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(8)
+    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(8, timeout=PATIENCE)
     finding = page.get_by_text("the quadratic model foresees", exact=False).first
     assert re.search(r"foresees [+−]\d.* nats on held-out images; measured are [+−]\d", finding.inner_text())
 

@@ -1,5 +1,7 @@
 """One removed weight, a pair of them, and all together, against dense float64 matrices."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -151,6 +153,8 @@ def test_dampings_share_a_surface(helped):
     space, (q, i) = Workspace(), (helped.index, helped.partner)
     first = surface(space, CONFIG, q, i)
     other = CONFIG.replace(damping=1.01 * CONFIG.damping)
+    assert not has_surface(space, other, q, i)
+    assert extent(pair_of(space, other, q, i)) == extent(pair_of(space, CONFIG, q, i))
     assert has_surface(space, other, q, i)
     second = surface(space, other, q, i)
     assert second.grid is first.grid
@@ -168,7 +172,10 @@ def test_the_window_holds_the_axis_of_removal():
             to = pair.second + float(pair.removals()["move"].iloc[0])
             assert left < 0.0 < right
             assert low < to < high
-            assert high - low >= right - left - 1e-12
+            assert (left + right, low + high) == pytest.approx((2 * pair.first, 2 * pair.second))
+            ratio = (high - low) / (right - left)  # 1, √2, 2, … and no more than the move asks for
+            assert 2 * math.log2(ratio) == pytest.approx(round(2 * math.log2(ratio)), abs=1e-9)
+            assert 1.0 - 1e-12 <= ratio <= max(1.0, 2**0.25 * abs(to - pair.second) / abs(pair.first)) + 1e-12
     (left, right), (low, high) = extent(TwoWeights(0.0, 0.3, a=1.0, b=1.0, c=0.5))
     assert left < 0.0 < right
     assert low < 0.3 < high

@@ -1,14 +1,17 @@
 """A plane filled by a job is the plane filled here; stopped, it goes on with what it had."""
 
 import json
+import math
 
 import pytest
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.plane import Plane, keep_rows, kept_plane, missing_points, plane
+from woodfisher_core.experiments.verdicts import BETTER, EQUAL, WORSE
 from woodfisher_core.jobs import Cancelled, StoreQueue, Task
 from woodfisher_core.jobs.plane import plane_request, row_of, run_plane_job
+from woodfisher_core.jobs.queue import Part
 from woodfisher_core.options import Axis
 from woodfisher_core.store import Store
 
@@ -44,6 +47,14 @@ def test_the_parts_are_the_plane(queue, values):
     assert kept_plane(page, wanted).equals(plane(space, wanted))
     assert kept_plane(page, wanted)["measured"].isna().any() == (ALL_IMAGES in values)
     assert (task.done, task.total) == (4, 4)
+
+
+@pytest.mark.parametrize(("gain", "said"), [(0.5, EQUAL), (2.0, BETTER), (-2.0, WORSE)])
+def test_parts_of_an_older_version(gain, said):
+    """Their verdicts were in other words; a point that failed has none."""
+    row = row_of(Part(0, {"gain": gain, "noise": 0.5, "measured": None, "verdict": "equal"}))
+    assert (row["verdict"], math.isnan(row["measured"])) == (said, True)
+    assert row_of(Part(0, {"gain": None, "noise": None, "verdict": None}))["verdict"] is None
 
 
 def test_a_stopped_plane_goes_on(queue, monkeypatch):

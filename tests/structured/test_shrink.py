@@ -183,15 +183,25 @@ class Restless(nn.Module):
         return self.fc2(nn.functional.dropout(self.fc1(x).relu(), training=True))
 
 
-def test_bad_models():
-    """What cannot be compared is refused in words."""
+class Calm(Restless):
+    """Of the same architecture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(x).relu())
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_bad_models(known):
+    """What cannot be compared is refused in words, whether its channels are known or not."""
+    channels = channels_if_any(seeded(Calm), inputs("mlp", 4)) if known else None
     with pytest.raises(InputError, match="gives other outputs each time"):
-        shrunk(seeded(Restless), inputs("mlp", 4))
+        shrunk(seeded(Restless), inputs("mlp", 4), channels)
     model = build("mlp")
+    channels = channels_if_any(model, inputs("mlp", 4)) if known else None
     with torch.no_grad():
         model[0].bias[0] = float("nan")
     with pytest.raises(InputError, match="its parameters hold NaN"):
-        shrunk(model, inputs("mlp", 4))
+        shrunk(model, inputs("mlp", 4), channels)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -36,10 +36,13 @@ def damped_diagonal(context: PruningContext) -> Tensor:
 def pair_of(space: Workspace, config: PruneConfig, first: int, second: int) -> TwoWeights:
     """The model of these two weights with all others held fixed: their 2×2 part of F, damping included."""
     config = space.resolve(config)
+    key = _model_key(config, first, second)
+    return space.results.get(key, lambda: _pair_of(space, config, first, second), lambda _: 500)
+
+
+def _model_key(config: PruneConfig, first: int, second: int) -> tuple:
     model = config.replace(sparsity=0.0, pattern=None, update=Update.NONE, update_scale=1.0)
-    return space.results.get(
-        ("pair", model, first, second), lambda: _pair_of(space, config, first, second), lambda _: 500
-    )
+    return ("pair", model, first, second)
 
 
 def _pair_of(space: Workspace, config: PruneConfig, first: int, second: int) -> TwoWeights:
@@ -84,14 +87,14 @@ def surface(
     if len(images) == 0:
         return None
     problem, pair = space.problem(config), pair_of(space, config, first, second)
-    samples = problem.train_samples(images)
+    samples, key = problem.train_samples(images), _measured_key(config, images, first, second)
     grid = space.results.get(
-        _grid_key(space, config, first, second),
+        _grid_key(pair, key),
         lambda: _grid(problem, samples, pair, (first, second), progress),
         lambda table: ROW_BYTES * len(table),
     )
     spots = space.results.get(
-        ("places", pair, *_pair_key(space, config, first, second)),
+        ("places", pair, *key),
         lambda: _measured(problem, samples, pair, (first, second)),
         lambda table: ROW_BYTES * len(table),
     )
@@ -99,8 +102,13 @@ def surface(
 
 
 def has_surface(space: Workspace, config: PruneConfig, first: int, second: int) -> bool:
-    """Whether the grid of :func:`surface` is kept."""
-    return space.results.peek(_grid_key(space, space.resolve(config), first, second)) is not None
+    """Whether the grid of :func:`surface` is kept; not known, and so False, before :func:`pair_of` is."""
+    config = space.resolve(config)
+    pair = space.results.peek(_model_key(config, first, second))
+    if pair is None:
+        return False
+    key = _measured_key(config, _images(space, config), first, second)
+    return space.results.peek(_grid_key(pair, key)) is not None
 
 
 def surface_seconds(space: Workspace, config: PruneConfig, first: int, second: int) -> float:
@@ -112,7 +120,7 @@ def surface_seconds(space: Workspace, config: PruneConfig, first: int, second: i
     samples = problem.train_samples(images)
     points = np.zeros((min(points_together(problem, len(samples)), SIDE), 2))
     some = lambda: pair_losses(problem, samples, (first, second), points)  # noqa: E731 - timed below
-    key = ("seconds of a surface", *_pair_key(space, config, first, second))
+    key = ("seconds of a surface", *_measured_key(config, images, first, second))
     return SIDE**2 / len(points) * space.cache.get(key, lambda: best_seconds(some, 1, problem.device), lambda _: 8)
 
 
@@ -120,14 +128,13 @@ def _images(space: Workspace, config: PruneConfig) -> np.ndarray:
     return space.samples(config)[1][:SURFACE_IMAGES]
 
 
-def _pair_key(space: Workspace, config: PruneConfig, first: int, second: int) -> tuple:
-    """What a measured loss depends on beside the place, for a resolved config: no more than the network and the images."""
-    return (*source_key(config), digest(_images(space, config)), first, second)
+def _measured_key(config: PruneConfig, images: np.ndarray, first: int, second: int) -> tuple:
+    """What a measured loss depends on beside the place: no more than the network and the images."""
+    return (*source_key(config), digest(images), first, second)
 
 
-def _grid_key(space: Workspace, config: PruneConfig, first: int, second: int) -> tuple:
-    window = extent(pair_of(space, config, first, second))
-    return ("surface", window, *_pair_key(space, config, first, second))
+def _grid_key(pair: TwoWeights, measured: tuple) -> tuple:
+    return ("surface", extent(pair), *measured)
 
 
 def _grid(

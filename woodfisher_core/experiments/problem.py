@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,16 +63,20 @@ class Problem:
         return self.dataset.train.samples(indices).to(self.device)
 
     def placed(self, weights: Tensor, tensors: Mapping[str, Tensor]) -> nn.Module:
-        """A copy of the network with the flat ``weights`` and other ``tensors`` by name in place."""
+        """A copy of the network with the flat ``weights`` (d,) and other ``tensors`` by name in place."""
         return self.parameters.placed_in(self.model, weights, tensors)
 
-    def shrunk(self, weights: Tensor, tensors: Mapping[str, Tensor]) -> nn.Module:
-        """What is left of :meth:`placed` without the channels that nothing reads."""
-        return shrunk(self.placed(weights, tensors), self.test.inputs[:EXAMPLES], self._channels)
-
-    @cached_property
-    def _channels(self) -> Channels:
+    def channels(self) -> Channels:
+        """Those of the network, for :meth:`shrunk` at any weights."""
         return channels_if_any(self.model, self.test.inputs[:EXAMPLES])
+
+    def shrunk(self, weights: Tensor, tensors: Mapping[str, Tensor], channels: Channels | None = None) -> nn.Module:
+        """What is left of :meth:`placed` without the channels that nothing reads; ``channels`` where they are known.
+
+        Raises:
+            InputError: The weights (d,) are not all finite.
+        """
+        return shrunk(self.placed(weights, tensors), self.test.inputs[:EXAMPLES], channels)
 
     @property
     def nbytes(self) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from woodfisher_core.environment import machine
 from woodfisher_core.errors import InputError, WoodFisherError
 from woodfisher_core.experiments.config import PruneConfig
-from woodfisher_core.experiments.keys import curve_key, result_key
+from woodfisher_core.experiments.keys import curve_key, result_key, source_key
 from woodfisher_core.experiments.latency import clock_for, in_turns, summary, threads
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.flops import positions
@@ -90,7 +90,7 @@ def as_accurate(space: Workspace, config: PruneConfig) -> Cut:
         InputError: None is.
     """
     wanted, other = space.evaluation(config).accuracy, space.resolve(structured_config(config))
-    problem, tried = space.problem(config), _tried(space, other)
+    tried = _tried(space, other)
     fine = [one for one in tried if one[1] >= wanted]
     if not fine:
         raise InputError(
@@ -98,7 +98,7 @@ def as_accurate(space: Workspace, config: PruneConfig) -> Cut:
             f"{', '.join(f'{sparsity:g}' for sparsity, _, _ in tried)}. Take a larger damping, or the joint update."
         )
     sparsity, accuracy, outcome = max(fine, key=lambda one: one[0])
-    make = lambda: problem.shrunk(outcome.weights, outcome.tensors)  # noqa: E731
+    make = lambda: _shrunk(space, config, outcome)  # noqa: E731
     network = space.cache.get(("as accurate", sparsity, *_tried_key(other)), make, _nbytes)
     return Cut(other.replace(sparsity=sparsity), network, accuracy, outcome.mask.sparsity)
 
@@ -132,12 +132,14 @@ def pruned_network(space: Workspace, config: PruneConfig) -> nn.Module:
 def smaller_network(space: Workspace, config: PruneConfig) -> nn.Module:
     """What is left of :func:`pruned_network` without the channels that nothing reads; kept, and not to be changed."""
     config = space.resolve(config)
-
-    def make() -> nn.Module:
-        outcome = space.outcome(config)
-        return space.problem(config).shrunk(outcome.weights, outcome.tensors)
-
+    make = lambda: _shrunk(space, config, space.outcome(config))  # noqa: E731
     return space.cache.get(("smaller network", *result_key(config)), make, _nbytes)
+
+
+def _shrunk(space: Workspace, config: PruneConfig, outcome: Outcome) -> nn.Module:
+    problem = space.problem(config)
+    channels = space.cache.get(("channels", *source_key(config)), problem.channels, lambda found: found.nbytes)
+    return problem.shrunk(outcome.weights, outcome.tensors, channels)
 
 
 def _nbytes(network: nn.Module) -> int:

@@ -4,7 +4,7 @@ With r = G_P w_P: δ_S = G_Sᵀ (NλI + G_S G_Sᵀ)⁻¹ r (dual, N < |S|) = (λ
 share their work. Dual: survivors are taken from the sparsest mask upwards, so G_S G_Sᵀ of all of them together costs one Gram
 matrix. Primal: with the weights that stay longest first, every F_SS is a leading part of one matrix, and its Cholesky factor
 the leading part of one factor. A mask that is alone in a large block shares nothing: its Gram matrix is made in float32 and
-the solution refined to float64, where that converges.
+the solution refined with float64 residuals, where that converges.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,26 +12,33 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import COMPUTE, FACTOR_LIMIT, Group, check_condition, cholesky, picked_columns
+from woodfisher_core.fisher.groups import (
+    CHUNK_BYTES,
+    COMPUTE,
+    FACTOR_LIMIT,
+    Group,
+    check_condition,
+    cholesky,
+    picked_columns,
+)
 from woodfisher_core.fisher.precision import SINGLE, UNIT, refined, single_allowed
 
 # Bytes of Gram matrices grown together in one pass over G.
 HELD_BYTES = 1 << 28
 # Bytes of survivors' columns copied together.
 GATHERED_BYTES = 1 << 26
-# Entries of G_S from which float32 with refinement is quicker than float64.
-LEAST_REFINED = 1 << 21
+# Entries of G_S from which float32 with refinement is quicker than float64: such a block never shares a group.
+LEAST_REFINED = CHUNK_BYTES // COMPUTE.itemsize
+# G_P w_P is Gw less G_S w_S where that does not cancel more digits than this.
+CANCELLED = 1e-4
 # Error of its solution: G in float32 is not known better than 6e-8.
 ENOUGH = 1e-10
 
 
-def joint_steps(
-    group: Group, weights: Tensor, keep: Tensor, damping: float, projected: Callable[[], Tensor] | None = None
-) -> Tensor:
+def joint_steps(group: Group, weights: Tensor, keep: Tensor, damping: float, projected: Callable[[], Tensor]) -> Tensor:
     """Steps of the survivors of every block, (count, B, k) float64, zero at the pruned weights; one column a mask.
 
-    ``keep`` (count, B, k) marks the survivors among ``weights`` (count, B, 1); ``projected`` gives G w (count, N, 1) where that
-    is kept.
+    ``keep`` (count, B, k) marks the survivors among ``weights`` (count, B, 1); ``projected`` gives G w (count, N, 1).
     """
     check_condition(group.traces / damping, FACTOR_LIMIT, group, damping)
     pruned = torch.where(keep, 0.0, weights)
@@ -40,10 +47,8 @@ def joint_steps(
     if group.rows.shape[0] > 1:
         return _by_masked_gram(group, pruned, keep, damping)
     if keep.shape[2] == 1:
-        alone = _refined_alone(group, weights, keep, damping, projected or (lambda: group.project(weights)))
-        if alone is not None:
-            return alone
-    return _by_growing_gram(group, pruned, keep[0], damping)
+        return _alone(group, weights, pruned, keep, damping, projected)
+    return _by_growing_gram(group, group.project(pruned), keep[0], damping)
 
 
 def _within_covariance(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
@@ -86,13 +91,35 @@ def _by_masked_gram(group: Group, pruned: Tensor, keep: Tensor, damping: float) 
     return steps
 
 
-def _by_growing_gram(block: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
-    """N < B, one large block: dual while more than N weights survive, else primal on the survivors alone."""
-    targets = block.project(pruned)
+def _alone(
+    block: Group, weights: Tensor, pruned: Tensor, keep: Tensor, damping: float, projected: Callable[[], Tensor]
+) -> Tensor:
+    """One mask in one large block, N < B."""
+    columns = keep[0, :, 0].nonzero().squeeze(1)
+    target = None
+    if _suits_refinement(block, columns):
+        part = Group(block.columns_at(columns), columns, block.first_block)
+        if 2 * len(columns) < block.size:  # the survivors are the smaller part of G
+            whole = projected()
+            target = whole - part.project(weights[:, columns])
+            if float(target.norm()) < CANCELLED * float(whole.norm()):
+                target = None
+        target = block.project(pruned) if target is None else target
+        found = _refined(part, target, damping)
+        if found is not None:
+            return torch.zeros_like(weights).index_copy_(1, columns, found)
+    return _by_growing_gram(block, block.project(pruned) if target is None else target, keep[0], damping)
+
+
+def _by_growing_gram(block: Group, targets: Tensor, keep: Tensor, damping: float) -> Tensor:
+    """N < B, one large block: dual while more than N weights survive, else primal on the survivors alone.
+
+    ``targets`` r (1, N, k), ``keep`` (B, k).
+    """
     ascending = keep.sum(0).argsort().tolist()
     few = [level for level in ascending if int(keep[:, level].sum()) <= block.num_rows]
     many = [level for level in ascending if level not in few]
-    steps = torch.zeros_like(pruned)
+    steps = torch.zeros(1, *keep.shape, dtype=targets.dtype, device=targets.device)
     for some in [few] if _nest(keep[None, :, few]) else [[level] for level in few]:
         columns = keep[:, some].any(1).nonzero().squeeze(1)
         if len(columns):
@@ -108,31 +135,25 @@ def _by_growing_gram(block: Group, pruned: Tensor, keep: Tensor, damping: float)
     return steps
 
 
-def _refined_alone(
-    block: Group, weights: Tensor, keep: Tensor, damping: float, projected: Callable[[], Tensor]
-) -> Tensor | None:
-    """(1, B, 1) from a float32 Gram matrix of the survivors; None where that does not help or not suffice."""
-    columns = keep[0, :, 0].nonzero().squeeze(1)
+def _suits_refinement(block: Group, columns: Tensor) -> bool:
+    """Whether G_S of these survivors is wider than high, large enough for float32 to be quicker, and fits beside G."""
     size = len(columns) * block.num_rows
-    small = len(columns) <= block.num_rows or size < LEAST_REFINED or size * block.rows.dtype.itemsize > HELD_BYTES
-    if small or not single_allowed(block):
-        return None
-    part = Group(block.columns_at(columns), columns, block.first_block)
-    if 2 * len(columns) < block.size:
-        target = projected() - part.project(weights[:, columns])  # G_P w_P from the smaller part of G
-    else:
-        target = block.project(torch.where(keep, 0.0, weights))
-    gram, shift = part.gram(SINGLE), block.num_rows * damping
+    fits = LEAST_REFINED <= size <= HELD_BYTES // block.rows.dtype.itemsize
+    return len(columns) > block.num_rows and fits and single_allowed(block)
+
+
+def _refined(part: Group, target: Tensor, damping: float) -> Tensor | None:
+    """G_Sᵀ (NλI + G_S G_Sᵀ)⁻¹ r (1, |S|, 1) from a float32 Gram matrix of ``part`` G_S; None where that does not suffice."""
+    gram, shift = part.gram(SINGLE), part.num_rows * damping
     gram.diagonal(dim1=-2, dim2=-1).add_(shift)
-    # Of order one, so that no float32 overflows or vanishes; its factor does where λ outweighs what it rounds away.
+    # The factor is in float32 too where λ outweighs what that rounds away; of order one, so that nothing overflows in it.
     scale = float(gram.diagonal(dim1=-2, dim2=-1).mean())
-    precision = SINGLE if shift > 4 * UNIT * block.num_rows * scale else COMPUTE
-    factor, info = torch.linalg.cholesky_ex((gram / scale).to(precision))
+    precision = SINGLE if shift > 4 * UNIT * part.num_rows * scale else COMPUTE
+    factor, info = torch.linalg.cholesky_ex(gram.div_(scale).to(precision))
     if info.any():  # of products in float32: float64 may still do
         return None
     solve = lambda right: torch.cholesky_solve((right / scale).to(precision), factor).to(COMPUTE)  # noqa: E731
-    found = refined(part, solve, target, shift, ENOUGH)
-    return None if found is None else torch.zeros_like(weights).index_copy_(1, columns, found)
+    return refined(part, solve, target, shift, ENOUGH)
 
 
 def _growing_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[tuple[int, Tensor]]:

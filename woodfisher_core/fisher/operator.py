@@ -44,7 +44,7 @@ class EmpiricalFisher:
         else:
             self.groups = [Group(rows, slice(0, blocks.dim), first_block)]
         self._prepared: dict[Solver, list] = {}
-        self._projections: tuple[Tensor, dict[int, Tensor]] | None = None
+        self._projections: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def num_rows(self) -> int:
@@ -58,10 +58,11 @@ class EmpiricalFisher:
 
     @property
     def kept_nbytes(self) -> int:
-        """Bytes that the groups hold or may come to hold: rows of their own, and GᵀG of their smaller blocks."""
+        """Bytes that the groups hold or may come to hold: rows of their own, GᵀG of smaller blocks, w and Gw of large ones."""
         own = [g for g in self.groups if isinstance(g.columns, Tensor) or g.rows.dtype is not self.rows.dtype]
         blocks = sum(g.rows.shape[0] * g.size**2 for g in self.groups if g.keeps_covariance)
-        return sum(g.rows.nbytes for g in own) + COMPUTE.itemsize * blocks
+        alone = sum(g.size + g.num_rows for g in self.groups if g.rows.shape[0] == 1 and g.size > g.num_rows)
+        return sum(g.rows.nbytes for g in own) + COMPUTE.itemsize * (blocks + alone)
 
     @cached_property
     def diagonal(self) -> Tensor:
@@ -149,24 +150,19 @@ class EmpiricalFisher:
         check_damping(damping)
         keep, exact = torch.stack(list(keeps), dim=1), weights.to(COMPUTE).unsqueeze(1)
         steps = torch.where(keep, 0.0, -exact)
-        known = self._projections_of(exact)
         for number, group in enumerate(self.groups):
             own, stays = group.take(exact), group.take(keep)
-            whole = partial(_remembered, known, number, partial(group.project, own))
-            group.put(steps, joint_steps(group, own, stays, damping, whole) + group.take(steps))
+            moved = joint_steps(group, own, stays, damping, partial(self._projected, number, own))
+            group.put(steps, moved + group.take(steps))
         return steps.T
 
-    def _projections_of(self, exact: Tensor) -> dict[int, Tensor]:
-        """By a group's number the G w of w = ``exact`` (d, 1) that joint steps asked for, which all masks and dampings share."""
-        if self._projections is None or not torch.equal(self._projections[0], exact):
-            self._projections = exact.clone(), {}  # the caller may change their own
-        return self._projections[1]
-
-
-def _remembered(known: dict[int, Tensor], number: int, make: Callable[[], Tensor]) -> Tensor:
-    if number not in known:
-        known[number] = make()
-    return known[number]
+    def _projected(self, number: int, own: Tensor) -> Tensor:
+        """G w (1, N, 1) of a group that is one block; kept for the last w, since other masks and dampings ask for it."""
+        kept = self._projections.get(number)
+        if kept is None or not torch.equal(kept[0], own):
+            kept = own.clone(), self.groups[number].project(own)  # the caller may change their own
+            self._projections[number] = kept
+        return kept[1]
 
 
 class InverseFisher:

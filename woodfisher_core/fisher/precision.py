@@ -68,7 +68,7 @@ class SingleBound:
 def refined(
     group: Group, solve: Callable[[Tensor], Tensor], target: Tensor, shift: float, enough: float = REFINED
 ) -> Tensor | None:
-    """Gᵀy (count, B, k) of the y of (NλI + GGᵀ) y = r to float64, from a ``solve`` good to float32; None without convergence.
+    """Gᵀy (count, B, k) of the y of (NλI + GGᵀ) y = r, float64, from a ``solve`` good to float32; None without convergence.
 
     Iterative refinement: residuals are taken with G itself in float64, a pass over G each instead of a float64 Gram matrix.
     Steps shrink by one factor from each to the next; it ends where the next one would not matter. ``target`` r is (count, N, k),

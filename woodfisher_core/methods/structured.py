@@ -19,14 +19,14 @@ from woodfisher_core.structured import (
     Channels,
     Criterion,
     Per,
-    Shared,
     StructuredOptions,
+    Undamped,
     find_channels,
     one_block,
     reachable,
     saliency_of,
-    shared,
     structured_results,
+    undamped,
 )
 
 
@@ -48,9 +48,9 @@ class ChannelFisher:
         return self.rows.nbytes + self.fisher.nbytes + 8 * count * (count + len(self.channels.groups))
 
     @cached_property
-    def _shared(self) -> Shared:
+    def _undamped(self) -> Undamped:
         """What every damping's saliency needs."""
-        return shared(self.rows, self.theta, self.channels.groups)
+        return undamped(self.rows, self.theta, self.channels.groups)
 
     @property
     def diagonal(self) -> Tensor:
@@ -65,7 +65,7 @@ class ChannelFisher:
         """What each channel costs at the options' λ, (num_groups,) float64; the last is kept, since several ask for it."""
         kept = self._saliency
         if kept is None or kept[0] != options.damping:
-            kept = options.damping, saliency_of(self.channels, self.theta, self.rows, options, self._shared)
+            kept = options.damping, saliency_of(self.channels, self.theta, self.rows, options, self._undamped)
             self._saliency = kept
         return kept[1]
 

@@ -10,7 +10,7 @@ from woodfisher_core.structured.pruning import (
     saliency_of,
     structured_results,
 )
-from woodfisher_core.structured.saliency import Shared, fisher_saliency, magnitude_saliency, shared
+from woodfisher_core.structured.saliency import Undamped, fisher_saliency, magnitude_saliency, undamped
 from woodfisher_core.structured.selection import Selection, reachable, select_groups
 from woodfisher_core.structured.shrink import Sizes, shrunk, sizes
 from woodfisher_core.structured.survey import Channels, channels_if_any, find_channels
@@ -22,10 +22,10 @@ __all__ = [
     "Criterion",
     "Per",
     "Selection",
-    "Shared",
     "Sizes",
     "StructuredOptions",
     "StructuredResult",
+    "Undamped",
     "all_parameters",
     "channels_if_any",
     "find_channels",
@@ -36,8 +36,8 @@ __all__ = [
     "reachable",
     "saliency_of",
     "select_groups",
-    "shared",
     "shrunk",
     "sizes",
     "structured_results",
+    "undamped",
 ]

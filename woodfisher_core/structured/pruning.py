@@ -26,7 +26,7 @@ from woodfisher_core.options import BLOCK_NETWORK, Labels, Update
 from woodfisher_core.sampling import label_uniforms
 from woodfisher_core.structured.options import Criterion, StructuredOptions
 from woodfisher_core.structured.removal import without_channels
-from woodfisher_core.structured.saliency import Shared, fisher_saliency, magnitude_saliency
+from woodfisher_core.structured.saliency import Undamped, fisher_saliency, magnitude_saliency
 from woodfisher_core.structured.selection import Selection, select_groups
 from woodfisher_core.structured.survey import Channels, find_channels
 
@@ -128,7 +128,7 @@ class StructuredResult:
 
 
 def saliency_of(
-    channels: Channels, weights: Tensor, rows: Tensor | None, options: StructuredOptions, known: Shared | None = None
+    channels: Channels, weights: Tensor, rows: Tensor | None, options: StructuredOptions, known: Undamped | None = None
 ) -> Tensor:
     """The saliency of every group under the options' criterion, (num_groups,) float64; ``rows`` None where not needed.
 

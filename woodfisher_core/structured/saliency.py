@@ -24,7 +24,7 @@ from woodfisher_core.structured.channels import ChannelGroup
 BATCH_BYTES = 1 << 26
 
 
-class Shared(NamedTuple):
+class Undamped(NamedTuple):
     """What the saliencies of rows G and θ share over dampings, float64.
 
     ``gram`` is GGᵀ (1, N, N), None where D ≤ N and it has no use; ``pulls`` (num_groups, N) are u = G_C θ_C.
@@ -40,18 +40,19 @@ def magnitude_saliency(weights: Tensor, groups: Sequence[ChannelGroup]) -> Tenso
     return torch.stack([0.5 * exact[group.members.to(exact.device)].square().sum() for group in groups])
 
 
-def shared(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup]) -> Shared:
-    """What :func:`fisher_saliency` makes of rows (N, D) and θ (D,) before it looks at the damping."""
+def undamped(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup]) -> Undamped:
+    """What :func:`fisher_saliency` makes of rows (N, D) and θ (D,) before it looks at the damping; InputError as there."""
+    _check_fit(rows, weights)
     theta = weights.to(COMPUTE)
     pulls = torch.empty(len(groups), rows.shape[0], dtype=COMPUTE, device=rows.device)
     for numbers, places in _together(groups, rows.shape[0], rows.device):
         pulls[numbers] = _pulls(rows, theta[places], places)
     block = _block(rows)
-    return Shared(None if block.size <= block.num_rows else block.gram(), pulls)
+    return Undamped(None if block.size <= block.num_rows else block.gram(), pulls)
 
 
 def fisher_saliency(
-    rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], damping: float, known: Shared | None = None
+    rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], damping: float, known: Undamped | None = None
 ) -> Tensor:
     """½ θ_Cᵀ([F⁻¹]_CC)⁻¹θ_C of every group C, (num_groups,) float64 in nats.
 
@@ -62,17 +63,14 @@ def fisher_saliency(
         weights: θ (D,).
         groups: Which places of θ go together.
         damping: λ > 0.
-        known: :func:`shared` of these rows, θ and groups, where it is kept.
+        known: :func:`undamped` of these rows, θ and groups, where it is kept.
 
     Raises:
         InputError: λ is not positive, or rows and θ do not fit; NumericalError: λ is too small for float64.
     """
     check_damping(damping)
-    if rows.ndim != 2 or weights.shape != rows.shape[1:]:
-        raise InputError(
-            f"channel saliency: expected rows (N, D) and θ (D,), got {tuple(rows.shape)} and {tuple(weights.shape)}."
-        )
-    gram, all_pulls = known or shared(rows, weights, groups)
+    _check_fit(rows, weights)
+    gram, all_pulls = known or undamped(rows, weights, groups)
     block = _block(rows)
     primal = block.size <= block.num_rows
     if primal:
@@ -109,6 +107,13 @@ def fisher_saliency(
             raise _singular(groups[numbers[int(wrong.nonzero()[0])]], damping)
         found[numbers] = cost
     return found
+
+
+def _check_fit(rows: Tensor, weights: Tensor) -> None:
+    if rows.ndim != 2 or weights.shape != rows.shape[1:]:
+        raise InputError(
+            f"channel saliency: expected rows (N, D) and θ (D,), got {tuple(rows.shape)} and {tuple(weights.shape)}."
+        )
 
 
 def _block(rows: Tensor) -> Group:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from woodfisher_core.errors import InputError
 from woodfisher_core.structured.channels import ChannelGroup
 from woodfisher_core.structured.removal import difference, without_channels
-from woodfisher_core.structured.survey import TOLERANCE, Channels, channels_if_any, multiply_adds
+from woodfisher_core.structured.survey import (
+    TOLERANCE,
+    Channels,
+    channels_if_any,
+    check_finite,
+    multiply_adds,
+    restless,
+)
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,17 @@ def shrunk(model: nn.Module, example: Tensor, channels: Channels | None = None) 
         channels: Those of this architecture, from :func:`channels_if_any` at any finite weights, where they are known.
 
     Raises:
-        InputError: The model holds NaN, or gives other outputs each time.
+        InputError: The model holds NaN or infinite values, or gives other outputs each time.
     """
     network = copy.deepcopy(model).eval()
     if channels is None:
         channels = channels_if_any(network, example)
+    else:
+        check_finite(network, channels.parameters)
     groups = _unread(network, channels, channels.groups)
     if difference(network, groups, example) > TOLERANCE:
+        if difference(network, [], example) > TOLERANCE:
+            raise restless(model)
         # Something beside layers reads them (a norm over channels, say), which zeros in the filter had kept out of sight.
         names = {group.name for group in groups}
         unsound = {

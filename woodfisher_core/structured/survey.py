@@ -39,6 +39,12 @@ class Channels:
     num_parameters: int
     multiply_adds: int
 
+    @property
+    def nbytes(self) -> int:
+        """Of the tensors, :attr:`countable` among them."""
+        own = sum(group.members.nbytes + group.readers.nbytes for group in self.groups)
+        return own + self.uses.nbytes + self.parameters.num_prunable
+
     @cached_property
     def countable(self) -> Tensor:
         """(D,) bool, True for Linear and Conv weights: what "weights" counts."""
@@ -82,8 +88,7 @@ def channels_if_any(model: nn.Module, example: Tensor, exclude: Iterable[str] = 
     """:func:`find_channels` that does not mind where there are none."""
     network = copy.deepcopy(model).eval()
     parameters = all_parameters(network, exclude)
-    if not torch.isfinite(parameters.flatten(network.state_dict())).all():
-        raise InputError("model: its parameters hold NaN or infinite values; expected finite ones.")
+    check_finite(network, parameters)
     groups, blocked = dependent_channels(network, parameters, example)
     groups, failed = _sound(network, parameters, groups, example)
     for name in failed:
@@ -101,9 +106,23 @@ def channels_if_any(model: nn.Module, example: Tensor, exclude: Iterable[str] = 
     )
 
 
+def check_finite(model: nn.Module, parameters: PrunableParameters) -> None:
+    """Raises an InputError where one of θ is NaN or infinite."""
+    if not torch.isfinite(parameters.flatten(model.state_dict())).all():
+        raise InputError("model: its parameters hold NaN or infinite values; expected finite ones.")
+
+
 def multiply_adds(model: nn.Module, example: Tensor) -> int:
     """A sample, in all Linear and Conv layers of ``model``."""
     return int(positions(model, all_parameters(model), example).sum())
+
+
+def restless(model: nn.Module) -> InputError:
+    """What is said of a network on which nothing can be compared."""
+    return InputError(
+        f"channels: {type(model).__name__} gives other outputs each time, or NaN, on the example. Switch off what is random "
+        "in eval mode, and give an example of real inputs."
+    )
 
 
 def _counts(groups: Iterable[ChannelGroup]) -> dict[str, int]:
@@ -129,10 +148,7 @@ def _sound(
     if passes(tried):
         return groups, []
     if not passes(()):
-        raise InputError(
-            f"channels: {type(model).__name__} gives other outputs each time, or NaN, on the example. Switch off what is random "
-            "in eval mode, and give an example of real inputs."
-        )
+        raise restless(model)
     failed = [name for name in tried if not passes([name])]
     left = [name for name in tried if name not in failed]
     if not passes(left):
