@@ -24,7 +24,7 @@ def always_tried(monkeypatch):
     """Float32 is tried on small problems too."""
     monkeypatch.setattr(groups, "LEAST_WORK", 1)
     monkeypatch.setattr(groups, "WIDENED_BYTES", 0)
-    monkeypatch.setattr(joint, "LEAST_REFINED", 1)
+    monkeypatch.setattr(joint, "MOST_EXACT", 0)
 
 
 def wide_rows(num_rows: int, size: int, kind: str) -> torch.Tensor:

@@ -27,8 +27,8 @@ from woodfisher_core.fisher.precision import SINGLE, UNIT, refined, single_allow
 HELD_BYTES = 1 << 28
 # Bytes of survivors' columns copied together.
 GATHERED_BYTES = 1 << 26
-# Entries of G_S from which float32 with refinement is quicker than float64: such a block never shares a group.
-LEAST_REFINED = CHUNK_BYTES // COMPUTE.itemsize
+# Entries of G_S beyond which float32 with refinement is quicker than float64; a block with more never shares a group.
+MOST_EXACT = CHUNK_BYTES // COMPUTE.itemsize // 2
 # G_P w_P is Gw less G_S w_S where that does not cancel more digits than this.
 CANCELLED = 1e-4
 # Error of its solution: G in float32 is not known better than 6e-8.
@@ -138,7 +138,7 @@ def _by_growing_gram(block: Group, targets: Tensor, keep: Tensor, damping: float
 def _suits_refinement(block: Group, columns: Tensor) -> bool:
     """Whether G_S of these survivors is wider than high, large enough for float32 to be quicker, and fits beside G."""
     size = len(columns) * block.num_rows
-    fits = LEAST_REFINED <= size <= HELD_BYTES // block.rows.dtype.itemsize
+    fits = MOST_EXACT < size <= HELD_BYTES // block.rows.dtype.itemsize
     return len(columns) > block.num_rows and fits and single_allowed(block)
 
 
