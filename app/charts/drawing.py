@@ -1,11 +1,13 @@
 """A figure while it is drawn, as plain dictionaries: plotly's own way, property by property, takes ten times as long."""
 
 import base64
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io as pio
 from _plotly_utils.utils import to_typed_array_spec
 from plotly.colors import get_colorscale
 
@@ -97,18 +99,50 @@ class Drawing:
     def figure(self, checked: bool = False) -> go.Figure:
         """The figure; ``checked`` has plotly look at every property, as the tests do: that takes five times as long."""
         spec = {"data": [plain(trace) for trace in self.traces], "layout": plain(self.layout), "frames": self.frames}
-        return Drawn(spec, _validate=checked)
+        return Drawn(spec, checked)
 
 
 class Drawn(go.Figure):
-    """A figure that is written out in one pass: plotly copies all of it first and puts every list and array to the test."""
+    """A figure that is written out in one pass, where plotly first makes an object of every part and copies all of them.
+
+    Those objects are made when somebody asks for one.
+    """
+
+    def __init__(self, spec: dict[str, Any], checked: bool = False):
+        self._spec = spec
+        if checked or spec.get("frames"):
+            self._make_objects(checked)
+
+    def _make_objects(self, checked: bool = False) -> None:
+        super().__init__(self.__dict__.pop("_spec"), _validate=checked)
+
+    def __getattr__(self, name: str) -> Any:
+        """Only called for what is not there."""
+        if "_spec" not in self.__dict__:
+            raise AttributeError(name)
+        self._make_objects()
+        return getattr(self, name)
 
     def to_dict(self) -> dict[str, Any]:
         """What :meth:`plotly.graph_objects.Figure.to_dict` gives, in a tenth of the time."""
+        spec = self.__dict__.get("_spec")
+        if spec is not None:
+            layout = {"template": _template(), **spec["layout"]} if pio.templates.default else spec["layout"]
+            return {"data": _written(spec["data"]), "layout": _written(layout)}
         found = {"data": _written(self._data), "layout": _written(self._layout)}
         if self._frame_objs:
             found["frames"] = [_written(frame._props) for frame in self._frame_objs]
         return found
+
+
+def _template() -> dict[str, Any]:
+    """The properties of plotly's default template, which every figure carries; not to be changed."""
+    return _properties_of(pio.templates.default)
+
+
+@cache
+def _properties_of(template: str) -> dict[str, Any]:
+    return pio.templates[template].to_plotly_json()
 
 
 def _written(value: Any) -> Any:

@@ -1,12 +1,14 @@
 """The drawing board against plotly's own figure, property by property."""
 
+import copy
 import json
 
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io as pio
 import pytest
 
-from app.charts.drawing import Drawing
+from app.charts.drawing import Drawing, Drawn
 from app.charts.style import finish
 
 
@@ -46,6 +48,26 @@ def test_columns_titles_and_what_is_none_are_plotlys_own():
         figure.update_yaxes(title="numbers")
         figure.update_layout(barmode="group")
     assert as_json(drawn.figure()) == as_json(expected)
+
+
+@pytest.mark.parametrize("template", ["streamlit", "plotly_dark", None])
+def test_plotlys_objects_are_there_when_somebody_asks(monkeypatch, template):
+    """Written without them; copied, read and changed with them, and written again."""
+    monkeypatch.setattr(pio.templates, "default", template)
+    drawing = Drawing()
+    drawing.add_scatter(x=[1, 2], y=[3, 4], name="first")
+    own, plotlys = Drawn({"data": drawing.traces, "layout": {}}), go.Figure(drawing.traces)
+    assert as_json(own) == as_json(plotlys)
+    assert "_spec" in own.__dict__
+    assert as_json(copy.deepcopy(own)) == as_json(plotlys)
+    assert own.data[0].name == "first"
+    assert "_spec" not in own.__dict__
+    for figure in (own, plotlys):
+        figure.update_layout(title={"text": "second"})
+        figure.update_traces(name="third")
+    assert as_json(own) == as_json(plotlys)
+    with pytest.raises(AttributeError, match="colour"):
+        own.colour  # noqa: B018
 
 
 def test_an_unknown_property_is_found_where_figures_are_checked():
