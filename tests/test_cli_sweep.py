@@ -213,9 +213,11 @@ def test_cancelled_elsewhere(run, place, monkeypatch):
 
 def test_interrupted(place):
     """Ctrl-C in a real terminal's way: what is done is kept, nobody goes on with it, and the same command does."""
-    # So many that it is not through before a busy machine lets us look.
-    flags = ("--vary", "damping=1e-6..1e-1:log:60", "--vary", "sparsity=0.1..0.9:17", "--store", place)
+    flags = ("--vary", "damping=1e-6..1e-1:log:40", "--vary", "sparsity=0.1..0.9:9", "--store", place)
+    # A shell's `command &` ignores the signal, and so would its heirs.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = Popen([sys.executable, "-m", "woodfisher_core", *SMALL, *flags], stdout=PIPE, stderr=PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     store, kept = Store(place), 0
     while kept < 5 and process.poll() is None:
         time.sleep(0.05)
@@ -228,4 +230,4 @@ def test_interrupted(place):
     assert "Traceback" not in err
     job = StoreQueue(store).get(1)
     assert job.status is JobStatus.CANCELLED
-    assert 5 <= len(StoreQueue(store).parts(1)) < 1020
+    assert 5 <= len(StoreQueue(store).parts(1)) < 360
