@@ -127,22 +127,21 @@ class Drawn(go.Figure):
         """What :meth:`plotly.graph_objects.Figure.to_dict` gives, in a tenth of the time."""
         spec = self.__dict__.get("_spec")
         if spec is not None:
-            layout = {"template": _template(), **spec["layout"]} if pio.templates.default else spec["layout"]
-            return {"data": _written(spec["data"]), "layout": _written(layout)}
+            name, layout = pio.templates.default, spec["layout"]
+            return {
+                "data": _written(spec["data"]),
+                "layout": _written({"template": _template(name), **layout} if name else layout),
+            }
         found = {"data": _written(self._data), "layout": _written(self._layout)}
         if self._frame_objs:
             found["frames"] = [_written(frame._props) for frame in self._frame_objs]
         return found
 
 
-def _template() -> dict[str, Any]:
-    """The properties of plotly's default template, which every figure carries; not to be changed."""
-    return _properties_of(pio.templates.default)
-
-
 @cache
-def _properties_of(template: str) -> dict[str, Any]:
-    return pio.templates[template].to_plotly_json()
+def _template(name: str) -> dict[str, Any]:
+    """The properties of a template of plotly's; every figure carries the default one. Not to be changed."""
+    return pio.templates[name].to_plotly_json()
 
 
 def _written(value: Any) -> Any:
