@@ -34,6 +34,8 @@ DAMPINGS = ("1e-5", "1e-4", "1e-3", "1e-2", "1e-1")
 MEGABYTE = 1 << 20
 # Those whose sidebar has the controls that are moved; Explore always is.
 PAGES = ("trust", "compensate", "speed", "learn")
+# The number, and so the draws, of those who are there before anybody is measured.
+BEFORE = 1 << 16
 # Changes a person makes however long they take.
 AT_LEAST = 2
 
@@ -179,8 +181,9 @@ def crowd(
     query: dict[str, str],
     every: float,
     name: str = "",
+    first: int = 0,
 ) -> dict:
-    """Everyone's changes, what went wrong, and the server's memory (bytes) second by second."""
+    """Changes of people ``first``, ``first`` + 1, …, what went wrong, and the server's memory (bytes) second by second."""
     until, memory, found = time.monotonic() + seconds, [], []
     lock = threading.Lock()
 
@@ -192,7 +195,7 @@ def crowd(
         with lock:
             found.append(result)
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(sessions)]
+    threads = [threading.Thread(target=one, args=(first + number,)) for number in range(sessions)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -237,11 +240,12 @@ def main(arguments: list[str] | None = None) -> int:
     # What waits for a click would wait for ever.
     os.environ.setdefault("WOODFISHER_ASK_SECONDS", "3600")
     with server() as (port, process):
-        crowd(port, process, 1, given.alone / 2, query, 0.2)  # what is computed once, whoever asks
+        # Somebody else is there before, for what is computed once, whoever asks.
+        crowd(port, process, 1, given.alone / 2, query, 0.2, first=BEFORE)
         alone = crowd(port, process, 1, given.alone, query, 0.2)
         others = {}
         for name in given.pages:
-            crowd(port, process, 1, given.alone / 2, query, 0.2, name)
+            crowd(port, process, 1, given.alone / 2, query, 0.2, name, BEFORE)
             others[name] = crowd(port, process, 1, given.alone, query, 0.2, name)
         many = crowd(port, process, given.sessions, given.seconds, query, given.every)
     wrong = [*alone["problems"], *many["problems"], *mixed_up([*alone["changes"], *many["opened"], *many["changes"]])]

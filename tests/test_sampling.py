@@ -16,6 +16,12 @@ def test_order_is_the_documented_permutation():
     assert sorted(sample_order(50, 3)) == list(range(50))
 
 
+def test_an_order_is_its_callers_own():
+    """Whatever is done to one, the next is as it was."""
+    sample_order(50, 3)[:] = 0
+    assert sample_order(50, 3).tolist() == np.random.RandomState(3).permutation(50).tolist()
+
+
 def test_fewer_samples_are_a_prefix():
     """N samples are the first N of one order; another seed is another order."""
     assert (choose_samples(100, 10, 0) == choose_samples(100, 60, 0)[:10]).all()

@@ -4,6 +4,7 @@ The permutation is ``numpy.random.RandomState(seed).permutation(n)``: NEP 19 fre
 names the same samples on every machine and version, and fewer samples are always a prefix of more.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,12 @@ STAGE_STREAM = 0x57A6E
 
 def sample_order(total: int, seed: int) -> np.ndarray:
     """All ``total`` training indices in the order fixed by ``seed``."""
+    return _permutation(total, seed).copy()
+
+
+@lru_cache(maxsize=4)
+def _permutation(total: int, seed: int) -> np.ndarray:
+    # Kept, since a page asks for one order many times over; not to be changed.
     return np.random.RandomState(seed).permutation(total)
 
 

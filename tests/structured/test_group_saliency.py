@@ -51,6 +51,12 @@ def test_equals_the_dense_definition(kind, count, damping):
     known = saliency.undamped(rows, theta, channels.groups)
     for _ in range(2):  # what is known stays as it is
         assert torch.equal(fisher_saliency(rows, theta, channels.groups, damping, known), got)
+    turned = saliency.undamped(rows, theta, channels.groups, turned=True)
+    assert (turned.turned is None) == (count >= len(theta))
+    assert (
+        relative(fisher_saliency(rows, theta, channels.groups, damping, turned), torch.stack(wanted))
+        <= TOLERANCES[damping]
+    )
 
 
 @pytest.mark.parametrize(("kind", "count"), CASES)
@@ -138,13 +144,16 @@ def test_too_small_a_damping_is_refused(count):
 
 
 def test_a_singular_group_is_refused_by_name(monkeypatch):
-    """Past the first guard, a group that the other parameters cannot stand in for and whose block rounds away."""
-    channels, rows, theta = problem("residual", 270)
+    """Past the first guard, a group that nothing can stand in for: no other parameter has a gradient, and it has one a sample."""
+    channels, rows, theta = problem("residual", 300)
+    largest = max(channels.groups, key=lambda group: len(group.members)).members
+    alone = torch.zeros_like(rows[: len(largest)])
+    alone[:, largest] = rows[: len(largest), largest]
     monkeypatch.setattr(saliency, "FACTOR_LIMIT", float("inf"))
     with pytest.raises(
         NumericalError, match=r"channel \d of conv\d .*numerically singular at damping 1e-17.*Use a damping"
     ):
-        fisher_saliency(rows, theta, channels.groups, 1e-17)
+        fisher_saliency(alone, theta, channels.groups, 1e-17)
 
 
 @pytest.mark.parametrize("damping", [0.0, -1.0, float("nan"), float("inf")])

@@ -14,8 +14,9 @@ from woodfisher_core.fisher import Blocks
 from woodfisher_core.fisher.blocks import Run
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.methods import METHODS
+from woodfisher_core.methods import structured as structured_method
 from woodfisher_core.pruning import PruneResult, prune
-from woodfisher_core.structured import find_channels, prune_channels, shrunk
+from woodfisher_core.structured import StructuredOptions, find_channels, prune_channels, shrunk
 
 KINDS = tuple(BUILDERS)
 N = 40
@@ -235,6 +236,25 @@ def test_stages_carry_moved_biases(kind):
     other = prune(forgot, [(x[N:], y[N:])], method="structured", keep=first.mask.keep, **{**SAME, "sparsity": 0.5})
     moved = torch.cat([last.outcome.tensors[name] - other.outcome.tensors[name] for name in other.outcome.tensors])
     assert moved.abs().max() > 1e-3
+
+
+def test_saliencies_are_kept_for_so_many_dampings(monkeypatch):
+    """Going back to a damping costs nothing, until others have taken its place; what is kept is what would be made."""
+    monkeypatch.setattr(structured_method, "DAMPINGS_KEPT", 2)
+    model = build("residual")
+    channels, batch = find_channels(model, inputs("residual", 2)), data("residual", 70)
+    rows = gradient_matrix(model, channels.parameters, [batch], 70)
+    theta = channels.parameters.flatten(model.state_dict())
+    fisher = structured_method.ChannelFisher(channels, rows, theta, torch.ones(len(theta), dtype=torch.bool))
+    options = [StructuredOptions(damping=damping) for damping in (1e-3, 1e-2, 1e-1)]
+    first, second = (fisher.saliency(one) for one in options[:2])
+    assert fisher.saliency(options[0]) is first
+    fisher.saliency(options[2])
+    assert fisher.saliency(options[1]) is second
+    again = fisher.saliency(options[0])
+    assert again is not first
+    assert torch.equal(again, first)
+    assert fisher.nbytes >= rows.nbytes + 8 * rows.numel()  # what all dampings share is counted too
 
 
 def test_what_the_method_declares():

@@ -26,6 +26,8 @@ GRAM_BYTES = 1 << 28
 SINGLE_COLUMNS = 1 << 14
 # Bytes of rows that are widened to float64 once, not a part at every pass.
 WIDENED_BYTES = 1 << 24
+# How much wider than high a block of such rows may be for its GᵀG to be kept.
+WIDE = 3
 # Operations of one block's product below which float64 costs too little to matter, and how much wider than high G must be
 # for float32 to have a chance.
 LEAST_WORK = 1 << 27
@@ -166,7 +168,7 @@ class Group:
         return mirrored(total)
 
     def covariance(self) -> Tensor:
-        """GᵀG of each block, (count, B, B) float64, not to be changed; one no larger than the rows is kept."""
+        """GᵀG of each block, (count, B, B) float64, not to be changed; kept where :attr:`keeps_covariance`."""
         return self._covariance if self.keeps_covariance else self._made_covariance()
 
     def _made_covariance(self) -> Tensor:
@@ -175,10 +177,16 @@ class Group:
 
     _covariance = cached_property(_made_covariance)
 
+    @cached_property
+    def kept_gram(self) -> Tensor:
+        """:meth:`gram`, kept and not to be changed; for blocks that keep their covariance."""
+        return self.gram()
+
     @property
     def keeps_covariance(self) -> bool:
-        """Whether GᵀG in float64 takes no more room than the rows."""
-        return COMPUTE.itemsize * self.size <= self.rows.dtype.itemsize * self.num_rows
+        """Whether GᵀG in float64 takes no more room than the rows, or little anyway: masks then pick their parts of it."""
+        alone = isinstance(self.rows, Tensor) and self.rows.shape[0] == 1
+        return may_keep_covariance(self.num_rows, self.size, self.rows.dtype.itemsize, alone)
 
     def project(self, x: Tensor) -> Tensor:
         """G x of each block: (count, N, k) from (count, B, k) float64."""
@@ -240,6 +248,12 @@ def picked_columns(rows: Tensor, columns: Tensor) -> Tensor:
     """``rows[:, :, columns]``, (count, N, k)."""
     # Five times as fast on a CPU as index_select, which walks a stride at a time.
     return rows.gather(2, columns.expand(*rows.shape[:2], -1))
+
+
+def may_keep_covariance(num_rows: int, size: int, itemsize: int, alone: bool) -> bool:
+    """Whether blocks of this size keep GᵀG; ``alone`` where there is one, ``itemsize`` the bytes of an entry of G."""
+    small = alone and itemsize == COMPUTE.itemsize and itemsize * num_rows * size <= 2 * WIDENED_BYTES
+    return COMPUTE.itemsize * size <= (WIDE if small else 1) * itemsize * num_rows
 
 
 def large(num_rows: int, size: int) -> bool:

@@ -2,9 +2,10 @@
 
 With r = G_P w_P: δ_S = G_Sᵀ (NλI + G_S G_Sᵀ)⁻¹ r (dual, N < |S|) = (λI + G_Sᵀ G_S/N)⁻¹ G_Sᵀ r/N (primal). Masks that nest
 share their work. Dual: survivors are taken from the sparsest mask upwards, so G_S G_Sᵀ of all of them together costs one Gram
-matrix. Primal: with the weights that stay longest first, every F_SS is a leading part of one matrix, and its Cholesky factor
-the leading part of one factor. A mask that is alone in a large block shares nothing: its Gram matrix is made in float32 and
-the solution refined with float64 residuals, where that converges.
+matrix; or, where GGᵀ is kept and less is pruned than survives, what is pruned is taken away from it. Primal: with the weights
+that stay longest first, every F_SS is a leading part of one matrix, and its Cholesky factor the leading part of one factor. A
+mask that is alone in a large block shares nothing: its Gram matrix is made in float32 and the solution refined with float64
+residuals, where that converges.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ MOST_EXACT = CHUNK_BYTES // COMPUTE.itemsize // 2
 CANCELLED = 1e-4
 # Error of its solution: G in float32 is not known better than 6e-8.
 ENOUGH = 1e-10
+# G_S G_Sᵀ is GGᵀ less G_P G_Pᵀ while its trace is no smaller share of theirs: a factor's own rounding is of that size.
+UNCANCELLED = 0.25
 
 
 def joint_steps(group: Group, weights: Tensor, keep: Tensor, damping: float, projected: Callable[[], Tensor]) -> Tensor:
@@ -52,13 +55,13 @@ def joint_steps(group: Group, weights: Tensor, keep: Tensor, damping: float, pro
 
 
 def _within_covariance(group: Group, pruned: Tensor, keep: Tensor, damping: float) -> Tensor:
-    """N ≥ B: F_SS and F_SP w_P from GᵀG/N."""
-    covariance = group.covariance() / group.num_rows
+    """N ≥ B: F_SS and F_SP w_P from GᵀG; the N's cancel."""
+    covariance = group.covariance()
     return _leading_solves(covariance, covariance @ pruned, keep, group, damping)
 
 
 def _leading_solves(covariance: Tensor, pull: Tensor, keep: Tensor, group: Group, damping: float) -> Tensor:
-    """(λI + C_SS)⁻¹ p_S of each mask, zero outside it: (count, n, k) from C (count, n, n) and p, ``keep`` (count, n, k)."""
+    """(NλI + C_SS)⁻¹ p_S of each mask, zero outside it: (count, n, k) from C (count, n, n) and p, ``keep`` (count, n, k)."""
     if not _nest(keep):
         masks = zip(pull.split(1, dim=2), keep.split(1, dim=2), strict=True)
         return torch.cat([_leading_solves(covariance, *mask, group, damping) for mask in masks], dim=2)
@@ -67,7 +70,7 @@ def _leading_solves(covariance: Tensor, pull: Tensor, keep: Tensor, group: Group
     across = order.unsqueeze(2)
     rows = covariance.gather(1, across.expand(-1, -1, covariance.shape[2]))
     ordered = rows.gather(2, order.unsqueeze(1).expand(-1, order.shape[1], -1))
-    ordered.diagonal(dim1=-2, dim2=-1).add_(damping)
+    ordered.diagonal(dim1=-2, dim2=-1).add_(group.num_rows * damping)
     factor, wide = cholesky(ordered, group, damping), across.expand(-1, -1, pull.shape[2])
     # What lies behind a mask's own part does not reach it forwards, and does not backwards where it is zero.
     forwards = torch.linalg.solve_triangular(factor, pull.gather(1, wide), upper=False) * keep.gather(1, wide)
@@ -124,13 +127,17 @@ def _by_growing_gram(block: Group, targets: Tensor, keep: Tensor, damping: float
         columns = keep[:, some].any(1).nonzero().squeeze(1)
         if len(columns):
             part = Group(block.columns_at(columns), columns, block.first_block)
-            pull, stays = part.lift(targets[:, :, some]) / part.num_rows, keep[columns][:, some].unsqueeze(0)
-            inside = _leading_solves(part.covariance() / part.num_rows, pull, stays, part, damping)
+            pull, stays = part.lift(targets[:, :, some]), keep[columns][:, some].unsqueeze(0)
+            kept = block.keeps_covariance
+            covariance = block.covariance()[:, columns.unsqueeze(1), columns] if kept else part.covariance()
+            inside = _leading_solves(covariance, pull, stays, part, damping)
             steps[:, columns.unsqueeze(1), torch.tensor(some, device=columns.device)] = inside
     if many:
         inner = torch.empty(1, block.num_rows, len(many), dtype=targets.dtype, device=targets.device)
-        for place, (level, gram) in enumerate(_growing_grams(block, keep, many)):
-            inner[:, :, place : place + 1] = _dual_solve(gram, targets[:, :, level : level + 1], block, damping)
+        fewest, most = int(keep[:, many[0]].sum()), int(keep[:, many[-1]].sum())
+        grams = _shrinking_grams if block.keeps_covariance and block.size - fewest < most else _growing_grams
+        for level, gram in grams(block, keep, many):
+            inner[:, :, many.index(level)] = _dual_solve(gram, targets[:, :, level : level + 1], block, damping)[..., 0]
         steps[:, :, many] = block.lift(inner) * keep[:, many]
     return steps
 
@@ -176,6 +183,21 @@ def _growing_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[tu
         for level, own, fresh in zip(some, grown, starts, strict=True):
             total = own if fresh else own.add_(total)
             yield level, total
+
+
+def _shrinking_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """(level, G_S G_Sᵀ of its survivors), masks with more survivors first: the block's GGᵀ less what they leave out."""
+    total = inside = None
+    whole = block.kept_gram
+    least = UNCANCELLED * whole.diagonal(dim1=-2, dim2=-1).sum()
+    for level in reversed(levels):
+        stays = keep[:, level]
+        nested = inside is not None and not bool((stays & ~inside).any())
+        total = (total if nested else whole) - _gram_of(block.rows, ~stays & inside if nested else ~stays, block)
+        inside = stays
+        if total.diagonal(dim1=-2, dim2=-1).sum() < least:
+            total = _gram_of(block.rows, stays, block)
+        yield level, total
 
 
 def _gram_of(rows: Tensor, picked: Tensor, block: Group) -> Tensor:

@@ -58,9 +58,14 @@ class EmpiricalFisher:
 
     @property
     def kept_nbytes(self) -> int:
-        """Bytes that the groups hold or may come to hold: rows of their own, GᵀG of smaller blocks, w and Gw of large ones."""
+        """Bytes that the groups hold or may come to hold: rows of their own, GᵀG of smaller blocks and GGᵀ where that is smaller
+        still, w and Gw of large ones."""
         own = [g for g in self.groups if isinstance(g.columns, Tensor) or g.rows.dtype is not self.rows.dtype]
-        blocks = sum(g.rows.shape[0] * g.size**2 for g in self.groups if g.keeps_covariance)
+        blocks = sum(
+            g.rows.shape[0] * (g.size**2 + (g.num_rows**2 if g.size > g.num_rows else 0))
+            for g in self.groups
+            if g.keeps_covariance
+        )
         alone = sum(g.size + g.num_rows for g in self.groups if g.rows.shape[0] == 1 and g.size > g.num_rows)
         return sum(g.rows.nbytes for g in own) + COMPUTE.itemsize * (blocks + alone)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from woodfisher_core.fisher.groups import WIDENED_BYTES
 from woodfisher_core.fisher.operator import InverseFisher
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.masks import Mask
@@ -29,6 +30,9 @@ from woodfisher_core.structured import (
     undamped,
 )
 
+# Dampings whose saliencies are kept.
+DAMPINGS_KEPT = 32
+
 
 class ChannelFisher:
     """The empirical Fisher as one block over θ: all weights, biases and BatchNorm parameters; with the channels of θ.
@@ -40,17 +44,22 @@ class ChannelFisher:
     def __init__(self, channels: Channels, rows: Tensor, theta: Tensor, allowed: Tensor):
         self.channels, self.rows, self.theta, self.allowed = channels, rows, theta, allowed
         self.fisher = one_block(channels, rows)
-        self._saliency: tuple[float, Tensor] | None = None
+        self._saliencies: dict[float, Tensor] = {}
 
     @property
     def nbytes(self) -> int:
-        count = len(self.rows)
-        return self.rows.nbytes + self.fisher.nbytes + 8 * count * (count + len(self.channels.groups))
+        count, groups = len(self.rows), len(self.channels.groups)
+        turned = self.rows.shape[1] + 1 if self._turned else 0
+        return self.rows.nbytes + self.fisher.nbytes + 8 * (count * (count + groups + turned) + DAMPINGS_KEPT * groups)
+
+    @property
+    def _turned(self) -> bool:
+        return self.rows.nbytes <= WIDENED_BYTES
 
     @cached_property
     def _undamped(self) -> Undamped:
         """What every damping's saliency needs."""
-        return undamped(self.rows, self.theta, self.channels.groups)
+        return undamped(self.rows, self.theta, self.channels.groups, self._turned)
 
     @property
     def diagonal(self) -> Tensor:
@@ -62,12 +71,14 @@ class ChannelFisher:
         return self.fisher.inverse(damping, solver)
 
     def saliency(self, options: StructuredOptions) -> Tensor:
-        """What each channel costs at the options' λ, (num_groups,) float64; the last is kept, since several ask for it."""
-        kept = self._saliency
-        if kept is None or kept[0] != options.damping:
-            kept = options.damping, saliency_of(self.channels, self.theta, self.rows, options, self._undamped)
-            self._saliency = kept
-        return kept[1]
+        """What each channel costs at the options' λ, (num_groups,) float64; kept, since several ask for it, and again later."""
+        found = self._saliencies.get(options.damping)
+        if found is None:
+            found = saliency_of(self.channels, self.theta, self.rows, options, self._undamped)
+            while len(self._saliencies) >= DAMPINGS_KEPT:
+                self._saliencies.pop(next(iter(self._saliencies)), None)
+            self._saliencies[options.damping] = found
+        return found
 
     def joint_steps(self, weights: Tensor, keeps: Sequence[Tensor], damping: float) -> Tensor:
         """Exact joint steps over θ, as :meth:`EmpiricalFisher.joint_steps`."""
