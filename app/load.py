@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +34,8 @@ DAMPINGS = ("1e-5", "1e-4", "1e-3", "1e-2", "1e-1")
 MEGABYTE = 1 << 20
 # Those whose sidebar has the controls that are moved; Explore always is.
 PAGES = ("trust", "compensate", "speed", "learn")
-# The number, and so the draws, of those who are there before anybody is measured.
-BEFORE = 1 << 16
+# Dampings of those who are there before anybody is measured, so that what is measured was not computed for them.
+BEFORE = ("3e-5", "3e-4", "3e-3")
 # Changes a person makes however long they take.
 AT_LEAST = 2
 
@@ -151,11 +151,17 @@ class Change:
 
 
 def person(
-    port: int, number: int, query: dict[str, str], every: float, until: float, name: str = ""
+    port: int,
+    number: int,
+    query: dict[str, str],
+    every: float,
+    until: float,
+    name: str = "",
+    dampings: Sequence[str] = DAMPINGS,
 ) -> tuple[list[Change], list[str]]:
     """Opens the page ``name`` (Explore by default), and changes sparsity or damping at random ``every`` so many seconds."""
     draw, done = random.Random(number), []
-    sparsity, damping = draw.choice(SPARSITIES), draw.choice(DAMPINGS)
+    sparsity, damping = draw.choice(SPARSITIES), draw.choice(dampings)
     with session(port) as page:
         seconds = page.run(urlencode({**query, "sparsity": sparsity, "damping": damping}), name)
         done.append(Change(sparsity, damping, seconds, page.metrics.get("Accuracy", "")))
@@ -166,7 +172,7 @@ def person(
                 sparsity = draw.choice([value for value in SPARSITIES if value != sparsity])
                 seconds = page.slide("sparsity", sparsity)
             else:
-                damping = draw.choice([value for value in DAMPINGS if value != damping])
+                damping = draw.choice([value for value in dampings if value != damping])
                 seconds = page.slide("damping", damping)
             done.append(Change(sparsity, damping, seconds, page.metrics.get("Accuracy", "")))
             time.sleep(max(0.0, every - (time.monotonic() - began)))
@@ -181,6 +187,7 @@ def crowd(
     query: dict[str, str],
     every: float,
     name: str = "",
+    dampings: Sequence[str] = DAMPINGS,
     first: int = 0,
 ) -> dict:
     """Changes of people ``first``, ``first`` + 1, …, what went wrong, and the server's memory (bytes) second by second."""
@@ -189,7 +196,7 @@ def crowd(
 
     def one(number: int) -> None:
         try:
-            result = person(port, number, query, every, until, name)
+            result = person(port, number, query, every, until, name, dampings)
         except Exception as error:  # whatever happened to one person is counted, not raised
             result = ([], [f"{type(error).__name__}: {error}"])
         with lock:
@@ -240,13 +247,12 @@ def main(arguments: list[str] | None = None) -> int:
     # What waits for a click would wait for ever.
     os.environ.setdefault("WOODFISHER_ASK_SECONDS", "3600")
     with server() as (port, process):
-        # Somebody else is there before, for what is computed once, whoever asks.
-        crowd(port, process, 1, given.alone / 2, query, 0.2, first=BEFORE)
-        alone = crowd(port, process, 1, given.alone, query, 0.2)
-        others = {}
-        for name in given.pages:
+        found = {}
+        for number, name in enumerate(("", *given.pages), start=given.sessions):
+            # Somebody is there before, for what is computed once, whoever asks.
             crowd(port, process, 1, given.alone / 2, query, 0.2, name, BEFORE)
-            others[name] = crowd(port, process, 1, given.alone, query, 0.2, name)
+            found[name] = crowd(port, process, 1, given.alone, query, 0.2, name, first=number)
+        alone, others = found.pop(""), found
         many = crowd(port, process, given.sessions, given.seconds, query, given.every)
     wrong = [*alone["problems"], *many["problems"], *mixed_up([*alone["changes"], *many["opened"], *many["changes"]])]
     print(f"one person, {len(alone['changes'])} changes: {summary([c.seconds for c in alone['changes']])}")

@@ -7,7 +7,7 @@ import psutil
 import torch
 
 from woodfisher_core.fisher import Blocks
-from woodfisher_core.fisher.groups import CHUNK_BYTES, CHUNK_COLUMNS, WIDENED_BYTES, may_keep_covariance
+from woodfisher_core.fisher.groups import CHUNK_BYTES, CHUNK_COLUMNS
 from woodfisher_core.options import Solver
 
 # The default budget: this share of the memory that is free when the run starts.
@@ -37,7 +37,6 @@ def predict(
 ) -> MemoryNeed:
     """Bytes for ``num_rows`` rows of ``itemsize``-byte gradients over ``blocks``, float64 matrices and flat ``vectors``."""
     held = largest = 0
-    rows = num_rows * blocks.dim * itemsize
     for run in blocks.runs:
         dual = solver is Solver.DUAL or (solver is not Solver.PRIMAL and num_rows < run.size)
         side = num_rows if dual else run.size
@@ -45,8 +44,7 @@ def predict(
         largest = max(largest, 8 * side * side)  # the damped matrix, while it is factored
         if solver is Solver.SPECTRAL and dual:
             held += 2 * run.count * run.size * num_rows * 4  # float32, from float32 products and from float64 ones
-        if dual and may_keep_covariance(num_rows, run.size, 8 if rows <= WIDENED_BYTES else itemsize, alone=True):
-            held += run.count * 8 * (run.size**2 + num_rows**2)
+    rows = num_rows * blocks.dim * itemsize
     chunk = max(CHUNK_BYTES, 8 * CHUNK_COLUMNS * num_rows)
     return MemoryNeed(rows, held, min(4 * chunk, 3 * rows) + largest + vectors * 8 * blocks.dim)
 

@@ -24,7 +24,7 @@ def sample_order(total: int, seed: int) -> np.ndarray:
     return _permutation(total, seed).copy()
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=4, typed=True)
 def _permutation(total: int, seed: int) -> np.ndarray:
     # Kept, since a page asks for one order many times over; not to be changed.
     return np.random.RandomState(seed).permutation(total)

@@ -121,6 +121,20 @@ def test_float32_rows_and_small_batches_give_the_same(count, monkeypatch):
     assert relative(fisher_saliency(single, theta.float(), channels.groups, 1e-3), exact) <= 1e-9
 
 
+def test_the_spectrum_is_not_asked_for_more_than_it_bears(monkeypatch):
+    """Beyond its limit of trace/λ the factor answers, to the bit; within, the spectrum does."""
+    channels, rows, theta = problem("residual", 70)
+    known = saliency.undamped(rows, theta, channels.groups, turned=True)
+    limit = float(rows.square().sum()) / len(rows) / 1e-3
+    by_factor = fisher_saliency(rows, theta, channels.groups, 1e-3)
+    monkeypatch.setattr(saliency, "SPECTRUM_LIMIT", 0.99 * limit)
+    assert torch.equal(fisher_saliency(rows, theta, channels.groups, 1e-3, known), by_factor)
+    monkeypatch.setattr(saliency, "SPECTRUM_LIMIT", 1.01 * limit)
+    by_spectrum = fisher_saliency(rows, theta, channels.groups, 1e-3, known)
+    assert not torch.equal(by_spectrum, by_factor)
+    assert relative(by_spectrum, by_factor) <= 1e-9
+
+
 def test_dead_and_pruned_parameters():
     """Columns without gradient cost their penalty alone; zero parameters cost nothing."""
     channels, rows, theta = problem("residual", 70)

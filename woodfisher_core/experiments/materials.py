@@ -217,7 +217,7 @@ class Materials:
             kept = self._kept_rows(config)
             if kept is not None:
                 with watch("inverse"):
-                    return EmpiricalFisher(kept, self.blocks(config))
+                    return EmpiricalFisher(kept, self.blocks(config), keep_products=True)
             with watch("plan"):
                 plan = self._plan(config, self.storage, timed=self._say is not None)
             if self._say is not None:
@@ -225,7 +225,7 @@ class Materials:
             if plan.storage is Storage.MEMORY:
                 rows = self._make_rows(config, watch, progress)
                 with watch("inverse"):
-                    return EmpiricalFisher(rows, self.blocks(config))
+                    return EmpiricalFisher(rows, self.blocks(config), keep_products=True)
             self._streamed = None  # its scratch file goes before the next one comes
             made = build_fisher(
                 problem.model,

@@ -26,7 +26,7 @@ GRAM_BYTES = 1 << 28
 SINGLE_COLUMNS = 1 << 14
 # Bytes of rows that are widened to float64 once, not a part at every pass.
 WIDENED_BYTES = 1 << 24
-# How much wider than high a block of such rows may be for its GᵀG to be kept.
+# How much wider than high a block of such rows may be for its GᵀG and GGᵀ to be kept where many settings share them.
 WIDE = 3
 # Operations of one block's product below which float64 costs too little to matter, and how much wider than high G must be
 # for float32 to have a chance.
@@ -83,12 +83,14 @@ class Group:
     """``count`` blocks of equal size B with N gradient rows each.
 
     ``rows`` is (count, N, B); ``columns`` says where its count·B columns lie in the flat vector (a slice or indices);
-    ``first_block`` numbers the first of them, for messages.
+    ``first_block`` numbers the first of them, for messages. GᵀG is kept where it takes no more than ``wide`` times the room of
+    the rows.
     """
 
     rows: Tensor | Window
     columns: slice | Tensor
     first_block: int
+    wide: int = 1
 
     @property
     def num_rows(self) -> int:
@@ -184,9 +186,8 @@ class Group:
 
     @property
     def keeps_covariance(self) -> bool:
-        """Whether GᵀG in float64 takes no more room than the rows, or little anyway: masks then pick their parts of it."""
-        alone = isinstance(self.rows, Tensor) and self.rows.shape[0] == 1
-        return may_keep_covariance(self.num_rows, self.size, self.rows.dtype.itemsize, alone)
+        """Whether GᵀG in float64 takes little enough room beside the rows; masks then pick their parts of it."""
+        return COMPUTE.itemsize * self.size <= self.wide * self.rows.dtype.itemsize * self.num_rows
 
     def project(self, x: Tensor) -> Tensor:
         """G x of each block: (count, N, k) from (count, B, k) float64."""
@@ -209,15 +210,17 @@ class Group:
         return torch.cat(lifted, dim=1), total
 
 
-def groups_of(rows: Tensor, blocks: Blocks, first: int = 0) -> list[Group]:
+def groups_of(rows: Tensor, blocks: Blocks, first: int = 0, keep_products: bool = False) -> list[Group]:
     """Cuts G (N, d) into groups. Columns outside every group carry no gradient at all: there F is exactly λI.
 
     A block with more weights than samples, but fewer *active* weights (some gradient is not zero) than samples, is reduced
-    to its active columns, which moves it to the primal side where nothing cancels. ``first`` numbers the first block.
+    to its active columns, which moves it to the primal side where nothing cancels. ``first`` numbers the first block;
+    ``keep_products`` lets small rows keep products up to ``WIDE`` times their size.
     """
     num_rows = rows.shape[0]
+    wide = 1
     if rows.nbytes <= WIDENED_BYTES:
-        rows = rows.to(COMPUTE)
+        rows, wide = rows.to(COMPUTE), WIDE if keep_products else 1
     groups = []
     for run in blocks.runs:
         shrunk = _few_active(rows, run) if run.size > num_rows else [False] * run.count
@@ -238,7 +241,7 @@ def groups_of(rows: Tensor, blocks: Blocks, first: int = 0) -> list[Group]:
                 stop += 1
             columns = slice(start, start + (stop - index) * run.size)
             view = rows[:, columns].unflatten(1, (stop - index, run.size)).transpose(0, 1)
-            groups.append(Group(view, columns, first + index))
+            groups.append(Group(view, columns, first + index, wide if stop - index == 1 else 1))
             index = stop
         first += run.count
     return groups
@@ -248,12 +251,6 @@ def picked_columns(rows: Tensor, columns: Tensor) -> Tensor:
     """``rows[:, :, columns]``, (count, N, k)."""
     # Five times as fast on a CPU as index_select, which walks a stride at a time.
     return rows.gather(2, columns.expand(*rows.shape[:2], -1))
-
-
-def may_keep_covariance(num_rows: int, size: int, itemsize: int, alone: bool) -> bool:
-    """Whether blocks of this size keep GᵀG; ``alone`` where there is one, ``itemsize`` the bytes of an entry of G."""
-    small = alone and itemsize == COMPUTE.itemsize and itemsize * num_rows * size <= 2 * WIDENED_BYTES
-    return COMPUTE.itemsize * size <= (WIDE if small else 1) * itemsize * num_rows
 
 
 def large(num_rows: int, size: int) -> bool:

@@ -34,8 +34,9 @@ MOST_EXACT = CHUNK_BYTES // COMPUTE.itemsize // 2
 CANCELLED = 1e-4
 # Error of its solution: G in float32 is not known better than 6e-8.
 ENOUGH = 1e-10
-# G_S G_Sᵀ is GGᵀ less G_P G_Pᵀ while its trace is no smaller share of theirs: a factor's own rounding is of that size.
-UNCANCELLED = 0.25
+# G_S G_Sᵀ is GGᵀ less G_P G_Pᵀ while no sample's squared norm falls below this share: row by row, since a sample that nearly all
+# went of has a small row and a large entry of r.
+UNCANCELLED = 0.1
 
 
 def joint_steps(group: Group, weights: Tensor, keep: Tensor, damping: float, projected: Callable[[], Tensor]) -> Tensor:
@@ -189,14 +190,17 @@ def _shrinking_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[
     """(level, G_S G_Sᵀ of its survivors), masks with more survivors first: the block's GGᵀ less what they leave out."""
     total = inside = None
     whole = block.kept_gram
-    least = UNCANCELLED * whole.diagonal(dim1=-2, dim2=-1).sum()
+    norms = whole.diagonal(dim1=-2, dim2=-1)
     for level in reversed(levels):
         stays = keep[:, level]
         nested = inside is not None and not bool((stays & ~inside).any())
-        total = (total if nested else whole) - _gram_of(block.rows, ~stays & inside if nested else ~stays, block)
-        inside = stays
-        if total.diagonal(dim1=-2, dim2=-1).sum() < least:
+        if not nested:
+            total, norms = whole, whole.diagonal(dim1=-2, dim2=-1)
+        total = total - _gram_of(block.rows, ~stays & inside if nested else ~stays, block)
+        if (total.diagonal(dim1=-2, dim2=-1) < UNCANCELLED * norms).any():
             total = _gram_of(block.rows, stays, block)
+            norms = total.diagonal(dim1=-2, dim2=-1)
+        inside = stays
         yield level, total
 
 

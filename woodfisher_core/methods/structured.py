@@ -43,7 +43,7 @@ class ChannelFisher:
 
     def __init__(self, channels: Channels, rows: Tensor, theta: Tensor, allowed: Tensor):
         self.channels, self.rows, self.theta, self.allowed = channels, rows, theta, allowed
-        self.fisher = one_block(channels, rows)
+        self.fisher = one_block(channels, rows, keep_products=True)
         self._saliencies: dict[float, Tensor] = {}
 
     @property
@@ -75,8 +75,8 @@ class ChannelFisher:
         found = self._saliencies.get(options.damping)
         if found is None:
             found = saliency_of(self.channels, self.theta, self.rows, options, self._undamped)
-            while len(self._saliencies) >= DAMPINGS_KEPT:
-                self._saliencies.pop(next(iter(self._saliencies)), None)
+            for oldest in list(self._saliencies)[: len(self._saliencies) + 1 - DAMPINGS_KEPT]:
+                self._saliencies.pop(oldest, None)
             self._saliencies[options.damping] = found
         return found
 

@@ -139,9 +139,9 @@ def saliency_of(
     return fisher_saliency(_given(rows), weights, channels.groups, options.damping, known)
 
 
-def one_block(channels: Channels, rows: Tensor) -> EmpiricalFisher:
+def one_block(channels: Channels, rows: Tensor, keep_products: bool = False) -> EmpiricalFisher:
     """The Fisher of ``rows`` (N, D) over all of θ as one block; it keeps what dampings share."""
-    return EmpiricalFisher(rows, Blocks.of(channels.parameters, BLOCK_NETWORK))
+    return EmpiricalFisher(rows, Blocks.of(channels.parameters, BLOCK_NETWORK), keep_products=keep_products)
 
 
 def structured_results(

@@ -8,7 +8,8 @@ of several parameters at once. With M = NλI + GGᵀ = LLᵀ and Z = L⁻¹G, [F
     |C| > N:  ½λ (‖θ_C‖² + uᵀ(M − G_C G_Cᵀ)⁻¹u),  u = G_C θ_C
     D ≤ N:    [F⁻¹]_CC read off the D×D inverse itself, where the dual forms would cancel.
 
-With the eigenvectors GGᵀ = UΣUᵀ, Z = (Σ + NλI)^(−1/2) UᵀG does as well: where UᵀG is kept, a new λ costs NΣ|C|² alone.
+With the eigenvectors GGᵀ = UΣUᵀ, Z = (Σ + NλI)^(−1/2) UᵀG does as well: where UᵀG is kept, a new λ costs no N²|C| for groups
+with |C| ≤ N.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,8 @@ def magnitude_saliency(weights: Tensor, groups: Sequence[ChannelGroup]) -> Tenso
 def undamped(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], turned: bool = False) -> Undamped:
     """What :func:`fisher_saliency` makes of rows (N, D) and θ (D,) before it looks at the damping; InputError as there.
 
-    ``turned`` pays off where several dampings follow: an eigendecomposition and N²D multiply-adds once, instead of N²Σ|C| each.
+    ``turned`` pays off where several dampings follow: an eigendecomposition and N²D multiply-adds once, instead of N²|C| a group
+    and damping.
     """
     _check_fit(rows, weights)
     theta = weights.to(COMPUTE)
