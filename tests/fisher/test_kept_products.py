@@ -95,16 +95,16 @@ def test_no_sample_cancels(taken_away, monkeypatch):
     keep = torch.arange(size) >= 18
     rows[:2, keep] *= 1e-9
     rows[2:, ~keep] *= 0.06
-    weights, damping = normal(size), float(rows.square().sum()) / count / 1e9
+    weights, damping = normal(size), float(rows.square().sum()) / count / 1e10
     wanted = kkt_step(dense_fisher(rows, blocks, damping), blocks, weights, keep)
 
     def error() -> float:
         [step] = EmpiricalFisher(rows, blocks, keep_products=True).joint_steps(weights, [keep], damping)
         return float((step - wanted)[keep].norm() / wanted[keep].norm())
 
-    assert error() <= 1e-7
+    assert error() <= 3e-6
     monkeypatch.setattr(joint, "UNCANCELLED", -1.0)
-    assert error() > 1e-6
+    assert error() > 1e-5
     assert len(taken_away) == 2
 
 
