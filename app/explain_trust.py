@@ -11,7 +11,8 @@ from app.words import share
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.agreement import FACTOR, MATTERS, agreement, trusted_until
 from woodfisher_core.experiments.curvatures import BlockCurvatures, likeness
-from woodfisher_core.experiments.trust import ALONE, FISHER_SAMPLES, HELD_OUT
+from woodfisher_core.experiments.removals import ALONE
+from woodfisher_core.experiments.trust import FISHER_SAMPLES, HELD_OUT
 
 # What may foresee the loss change of a removed weight: column, what its axis is called, its help.
 PREDICTORS = {

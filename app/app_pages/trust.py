@@ -27,8 +27,9 @@ from app.showing import show
 from app.state import DAMPINGS
 from app.telling import telling
 from woodfisher_core.errors import WoodFisherError
-from woodfisher_core.experiments import PruneConfig, Workspace, cost, trust
+from woodfisher_core.experiments import PruneConfig, Workspace, cost, removals, trust
 from woodfisher_core.experiments.curvatures import block_curvatures
+from woodfisher_core.experiments.held_out import one_step
 from woodfisher_core.experiments.spectrum import effective_directions, spectrum
 from woodfisher_core.options import Update
 
@@ -40,8 +41,8 @@ LARGE = 100_000
 # Images of the Hessian of a block on such networks: its products take far longer than a gradient.
 LARGE_IMAGES = 100
 REMOVALS = {
-    trust.ALONE: "One weight goes alone: is it foreseen?",
-    trust.COMPENSATED: "The others make up for it: is it foreseen?",
+    removals.ALONE: "One weight goes alone: is it foreseen?",
+    removals.COMPENSATED: "The others make up for it: is it foreseen?",
 }
 
 
@@ -56,7 +57,7 @@ def page() -> None:
     head = st.container(key="headline")
     large = space.problem(view.config).parameters.num_prunable > LARGE
     by, count, images, updates = controls(large)
-    config = trust.one_step(view.config).replace(held_out=images)
+    config = one_step(view.config).replace(held_out=images)
     if config != view.config.replace(held_out=images):
         st.caption("Here everything goes in one step from the dense network, whose BatchNorm statistics stay.")
     updates = [update for update in Update if update.value in updates or update is config.update]
@@ -66,11 +67,11 @@ def page() -> None:
     status.caption("Computing …")
     outcome = space.outcome(config, progress=progress)
     path = trust.step_path(space, config, progress)
-    removals = trust.single_removals(space, config, count, progress)
+    table = removals.single_removals(space, config, count, progress)
     keep = outcome.mask.keep.cpu().numpy()
-    removals = removals.assign(kept=keep[removals["position"]])
-    head.markdown(finding(path, removals, config, outcome.mask.sparsity))
-    scatters(removals, by)
+    table = table.assign(kept=keep[table["position"]])
+    head.markdown(finding(path, table, config, outcome.mask.sparsity))
+    scatters(table, by)
     grid = st.grid(2, min_column_width=440)
     with grid.cell():
         show(charts.step_path(path), path_sentence(path), "path", path)
@@ -145,14 +146,14 @@ def ask(space: Workspace, config: PruneConfig, count: int, updates: list[Update]
         st.stop()
 
 
-def scatters(removals: pd.DataFrame, by: str) -> None:
+def scatters(table: pd.DataFrame, by: str) -> None:
     """Both kinds of removal on the same axes."""
     column, name, _ = PREDICTORS[by]
-    both = removals[[column, "measured"]].to_numpy(dtype=float)
+    both = table[[column, "measured"]].to_numpy(dtype=float)
     scale, ends = SymLog.of(both), (float(both.min()), float(both.max()))
     grid = st.grid(2, min_column_width=440)
     for removal, title in REMOVALS.items():
-        part = removals[removals["removal"] == removal]
+        part = table[table["removal"] == removal]
         with grid.cell():
             figure = charts.predicted_measured(part, column, name, title, scale, ends)
             show(figure, removal_sentence(part, by), f"removal-{removal}", part)

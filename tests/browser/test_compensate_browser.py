@@ -4,21 +4,19 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
+from seeing import PATIENCE, drawn, ready
 
 pytestmark = pytest.mark.browser
-PATIENCE = 90_000
 
 
 def test_the_example_moves_while_dragged_and_the_link_holds_the_choice(page: Page, app_url: str):
     page.goto(f"{app_url}/compensate?model=digits-mlp&samples=100")
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(7, timeout=PATIENCE)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    chart = page.get_by_test_id("stPlotlyChart").first
+    ready(page, charts=7)
+    chart = drawn(page).first
     label = chart.locator(".slider-label").first  # the current value; the others belong to the ticks
     contours = chart.locator(".scatterlayer .js-line").first
     expect(label).to_have_text(re.compile("ρ = 0.80: OBD loses 0.50, OBS 0.18"))
-    before, drawn = label.text_content(), contours.get_attribute("d")
+    before, curve = label.text_content(), contours.get_attribute("d")
     chart.scroll_into_view_if_needed()
     grip = chart.locator(".slider-grip-rect").bounding_box()
     middle = grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2
@@ -26,7 +24,7 @@ def test_the_example_moves_while_dragged_and_the_link_holds_the_choice(page: Pag
     page.mouse.down()
     page.mouse.move(middle[0] - 120, middle[1], steps=8)
     expect(label).not_to_have_text(before, timeout=5_000)  # still held: the button is not up yet
-    assert contours.get_attribute("d") != drawn
+    assert contours.get_attribute("d") != curve
     page.mouse.up()
 
     sentence = page.get_by_text("Here it goes alone.")

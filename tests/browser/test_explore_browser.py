@@ -4,10 +4,10 @@ import re
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from seeing import PATIENCE, drawn, keyed, ready
 
 pytestmark = pytest.mark.browser
 CHARTS = 6
-PATIENCE = 60_000  # milliseconds: two slow cores may share this with other work
 
 
 @pytest.fixture
@@ -26,22 +26,13 @@ def _leaves(url: str) -> bool:
     return not url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
 
 
-def ready(page: Page) -> None:
-    """Waits for a finished view and finds no error on it."""
-    expect(page.get_by_text("Up to date", exact=False)).to_be_visible(timeout=PATIENCE)
-    expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=PATIENCE)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(CHARTS, timeout=PATIENCE)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    expect(page.get_by_test_id("stAlert")).to_have_count(0)
-
-
 def headline(page: Page) -> str:
-    return page.locator(".st-key-headline p").first.inner_text().replace("\u00a0", " ")
+    return keyed(page, "headline", "p").first.inner_text().replace("\u00a0", " ")
 
 
 def slide(page: Page, key: str, presses: str, times: int = 1) -> None:
     """Moves a slider with the keyboard and lets go."""
-    thumb = page.locator(f".st-key-{key} input[type=range]")
+    thumb = keyed(page, key, "input[type=range]")
     thumb.focus()
     for _ in range(times):
         thumb.press(presses)
@@ -50,7 +41,7 @@ def slide(page: Page, key: str, presses: str, times: int = 1) -> None:
 def test_the_first_view_teaches_without_a_click(watched: Page, app_url: str):
     """All charts are drawn, each asks a question and has a sentence; a first-time visitor reads what happened."""
     watched.goto(app_url)
-    ready(watched)
+    ready(watched, CHARTS)
     assert "Removing 80.0 % of the network's 2,720 weights" in headline(watched)
     titles = watched.locator(".gtitle").all_text_contents()
     assert len(titles) == CHARTS
@@ -62,11 +53,11 @@ def test_the_first_view_teaches_without_a_click(watched: Page, app_url: str):
 def test_moving_the_sparsity_moves_everything(watched: Page, app_url: str):
     """A released slider changes the sentence, the chart's mark and the address; the link opens the same view elsewhere."""
     watched.goto(app_url)
-    ready(watched)
+    ready(watched, CHARTS)
     before = headline(watched), watched.get_by_text(re.compile(r"^yours: ")).first.text_content()
     slide(watched, "sparsity", "ArrowRight", 10)
     expect(watched.get_by_text("Removing 90.0 %", exact=False)).to_be_visible(timeout=PATIENCE)
-    ready(watched)
+    ready(watched, CHARTS)
     after = headline(watched), watched.get_by_text(re.compile(r"^yours: ")).first.text_content()
     assert before[0] != after[0]
     assert before[1] != after[1]
@@ -76,10 +67,10 @@ def test_moving_the_sparsity_moves_everything(watched: Page, app_url: str):
 def test_a_copied_link_opens_the_same_view(watched: Page, app_url: str, browser: Browser):
     """In a fresh profile the same address shows the same sentence."""
     watched.goto(f"{app_url}/?damping=1e-5&samples=100&update=joint&sparsity=0.85&scope=layer&seed=3")
-    ready(watched)
+    ready(watched, CHARTS)
     stranger = browser.new_context().new_page()
     stranger.goto(watched.url)
-    ready(stranger)
+    ready(stranger, CHARTS)
     assert headline(stranger) == headline(watched)
     assert "85.0 %" in headline(stranger)
     stranger.context.close()
@@ -88,35 +79,35 @@ def test_a_copied_link_opens_the_same_view(watched: Page, app_url: str, browser:
 def test_damping_and_samples_move_the_statistic(watched: Page, app_url: str):
     """Each control's own note follows it, and so do the charts."""
     watched.goto(app_url)
-    ready(watched)
-    drawn = watched.locator("[data-testid=stPlotlyChart]").nth(2).inner_html()
+    ready(watched, CHARTS)
+    before = drawn(watched).nth(2).inner_html()
     slide(watched, "damping", "ArrowLeft", 4)
     expect(watched).to_have_url(re.compile("damping=1e-5"), timeout=PATIENCE)
     expect(watched.get_by_text(re.compile(r"--damping 1e-05")).first).to_be_attached(timeout=PATIENCE)
-    ready(watched)
-    assert watched.locator("[data-testid=stPlotlyChart]").nth(2).inner_html() != drawn
+    ready(watched, CHARTS)
+    assert drawn(watched).nth(2).inner_html() != before
     slide(watched, "samples", "ArrowLeft", 3)
     expect(watched.get_by_text("7.7 % of the 1,297 training images", exact=False)).to_be_visible(timeout=PATIENCE)
-    ready(watched)
+    ready(watched, CHARTS)
 
 
 def test_relative_damping_is_in_the_link(watched: Page, app_url: str, browser: Browser):
     """One click makes the slider's value a multiple of the mean curvature, shows the λ in force, and is in the address."""
     watched.goto(f"{app_url}/?samples=100")
-    ready(watched)
+    ready(watched, CHARTS)
     before = headline(watched)
-    watched.locator(".st-key-damping-scale").get_by_text("relative", exact=True).click()
+    keyed(watched, "damping-scale").get_by_text("relative", exact=True).click()
     note = watched.get_by_text(re.compile(r"^λ = 0.001 × "))
     expect(note).to_be_visible(timeout=PATIENCE)
-    ready(watched)
+    ready(watched, CHARTS)
     assert headline(watched) != before
     slide(watched, "damping", "End")
     expect(watched).to_have_url(re.compile("damping=1e3"), timeout=PATIENCE)
     expect(watched.get_by_text(re.compile(r"^λ = 1000 × "))).to_be_visible(timeout=PATIENCE)
-    ready(watched)
+    ready(watched, CHARTS)
     stranger = browser.new_context().new_page()
     stranger.goto(watched.url)
-    ready(stranger)
+    ready(stranger, CHARTS)
     assert "damping-scale=relative" in watched.url
     assert headline(stranger) == headline(watched)
     stranger.context.close()
@@ -125,16 +116,16 @@ def test_relative_damping_is_in_the_link(watched: Page, app_url: str, browser: B
 def test_the_paper_network(watched: Page, app_url: str, mnist_root):
     """MLPNet on MNIST: chosen from the list, pruned, explained."""
     watched.goto(app_url)
-    ready(watched)
+    ready(watched, CHARTS)
     watched.get_by_role("combobox", name=re.compile("Network")).click()
     watched.get_by_role("option", name="mlpnet").click()
-    finished = watched.locator(".st-key-headline").get_by_text("32,360 weights", exact=False)
+    finished = keyed(watched, "headline").get_by_text("32,360 weights", exact=False)
     asked = watched.get_by_role("button", name="Compute it")  # a machine busy with other work asks first
     expect(finished.or_(asked)).to_be_visible(timeout=PATIENCE)
     if asked.is_visible():
         asked.click()
     expect(finished).to_be_visible(timeout=PATIENCE)
-    ready(watched)
+    ready(watched, CHARTS)
     assert "model=mlpnet" in watched.url
 
 
@@ -145,7 +136,7 @@ def test_nothing_sticks_out(watched: Page, app_url: str, scheme: str, width: int
     watched.emulate_media(color_scheme=scheme)
     watched.set_viewport_size({"width": width, "height": 900})
     watched.goto(app_url)
-    ready(watched)
+    ready(watched, CHARTS)
     assert watched.evaluate("document.documentElement.scrollWidth") <= width
     background = watched.locator(".stApp").evaluate("e => getComputedStyle(e).backgroundColor")
     bright = sum(int(n) for n in re.findall(r"\d+", background)[:3]) / 3 > 128

@@ -4,22 +4,14 @@ import re
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from seeing import PATIENCE, keyed, ready
 
 pytestmark = pytest.mark.browser
-PATIENCE = 60_000  # milliseconds: two slow cores may share this with other work
-
-
-def ready(page: Page) -> None:
-    """Waits for a finished view and finds no error on it."""
-    expect(page.get_by_text("Up to date", exact=False)).to_be_visible(timeout=PATIENCE)
-    expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=PATIENCE)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    expect(page.get_by_test_id("stAlert")).to_have_count(0)
 
 
 def click_on(page: Page, bar: int) -> None:
     """Clicks where a bar is: the chart's own drag layer lies over all of them."""
-    place = page.locator(".st-key-layers .bars .point").nth(bar)
+    place = keyed(page, "layers", ".bars .point").nth(bar)
     place.scroll_into_view_if_needed()
     box = place.bounding_box()
     page.mouse.move(box["x"] + 15, box["y"] + box["height"] / 2)
@@ -31,23 +23,23 @@ def test_a_clicked_layer_is_followed_everywhere(page: Page, app_url: str):
     """A bar chooses its layer: its name is in the address, the histogram is its own; the control shows all again."""
     page.goto(f"{app_url}/?samples=100")
     ready(page)
-    bars = page.locator(".st-key-layers .bars .point")
+    bars = keyed(page, "layers", ".bars .point")
     expect(bars).to_have_count(3, timeout=PATIENCE)
     click_on(page, 1)  # the bars stand from the last layer to the first
     expect(page).to_have_url(re.compile("layer=fc2.weight"), timeout=PATIENCE)
     ready(page)
-    expect(page.locator(".st-key-layers .yaxislayer-above")).to_contain_text("▸ fc2.weight", timeout=PATIENCE)
-    expect(page.locator(".st-key-saliency .ytitle")).to_have_text("fc2.weight", timeout=PATIENCE)
+    expect(keyed(page, "layers", ".yaxislayer-above")).to_contain_text("▸ fc2.weight", timeout=PATIENCE)
+    expect(keyed(page, "saliency", ".ytitle")).to_have_text("fc2.weight", timeout=PATIENCE)
     everything = page.get_by_role("option", name="all layers")
     for _ in range(20):  # an open list closes when the page is drawn to its end
         if everything.is_visible():
             break
-        page.locator(".st-key-layer").get_by_role("combobox").click()
+        keyed(page, "layer").get_by_role("combobox").click()
         page.wait_for_timeout(500)
     everything.click()
     expect(page).not_to_have_url(re.compile("layer="), timeout=PATIENCE)
     ready(page)
-    expect(page.locator(".st-key-layers")).not_to_contain_text("▸", timeout=PATIENCE)
+    expect(keyed(page, "layers")).not_to_contain_text("▸", timeout=PATIENCE)
 
 
 def test_weights_drawn_around_are_in_the_table_and_in_the_link(page: Page, app_url: str, browser: Browser):
@@ -56,7 +48,7 @@ def test_weights_drawn_around_are_in_the_table_and_in_the_link(page: Page, app_u
     ready(page)
     page.get_by_text("Single weights: which, where", exact=False).click()
     expect(page).to_have_url(re.compile("single="), timeout=PATIENCE)
-    plot = page.locator(".st-key-weights-scatter .nsewdrag")
+    plot = keyed(page, "weights-scatter", ".nsewdrag")
     expect(plot).to_be_visible(timeout=PATIENCE)
     ready(page)
     plot.scroll_into_view_if_needed()
@@ -87,7 +79,7 @@ def test_a_pinned_setting_travels_with_the_link(page: Page, app_url: str, browse
     ready(page)
     page.get_by_role("button", name="Pin this as A").click()
     expect(page.get_by_text("This setting is A", exact=False)).to_be_visible(timeout=PATIENCE)
-    thumb = page.locator(".st-key-sparsity input[type=range]")
+    thumb = keyed(page, "sparsity", "input[type=range]")
     thumb.focus()
     for _ in range(10):
         thumb.press("ArrowRight")

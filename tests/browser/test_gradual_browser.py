@@ -4,6 +4,7 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
+from seeing import drawn, keyed, ready
 
 pytestmark = pytest.mark.browser
 PATIENCE = 240_000  # milliseconds: the worker must start, at low priority
@@ -11,25 +12,18 @@ PATIENCE = 240_000  # milliseconds: the worker must start, at low priority
 LONG = "gradual?samples=20&epochs=100&last=1&batch=16&with=woodfisher&seed=11"
 
 
-def up_to_date(page: Page) -> None:
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=PATIENCE)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    expect(page.get_by_test_id("stAlert")).to_have_count(0)
-
-
 def test_the_first_view_ends_by_itself(page: Page, app_url: str):
     """Without a click: the worker starts, the epochs come, the sentence holds the end."""
     page.goto(f"{app_url}/gradual?samples=50&with=magnitude")
     expect(page.get_by_text(re.compile(r"^Pruned to .* at once"))).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(3, timeout=PATIENCE)
+    expect(drawn(page)).to_have_count(3, timeout=PATIENCE)
     expect(page.get_by_text(re.compile("with training in between, "))).to_be_visible(timeout=PATIENCE)
-    up_to_date(page)
+    ready(page, patience=PATIENCE)
     expect(page.get_by_text(re.compile("Kept as run \\d"))).to_be_visible()
     # Against magnitude and one step, on the same budget, with a verdict; every chart can be taken home.
     for rival in ("WoodFisher \\(OBS\\), one step", "Magnitude"):
         words = rf"against {rival} \(\d+\.\d+\s%\) it is (equal within the noise|better|worse)"
-        expect(page.locator(".st-key-headline")).to_contain_text(re.compile(words))
+        expect(keyed(page, "headline")).to_contain_text(re.compile(words))
     expect(page.get_by_role("button", name="Take this chart")).to_have_count(3)
 
 
@@ -51,4 +45,4 @@ def test_stopped_and_gone_on_with_in_another_tab(page: Page, app_url: str):
     page.wait_for_timeout(1000)
     page.reload()
     expect(page.get_by_text(re.compile("At the end "))).to_be_visible(timeout=PATIENCE)
-    up_to_date(page)
+    ready(page, patience=PATIENCE)

@@ -5,17 +5,11 @@ import zipfile
 
 import pytest
 from playwright.sync_api import Page, expect
+from seeing import PATIENCE, drawn, keyed, ready
 
 pytestmark = pytest.mark.browser
-PATIENCE = 90_000
 LINK = "?model=digits-mlp&samples=100&sparsity=0.85&update=joint&with=magnitude"
 ROW, HEAD, BOX = 35, 35, 15  # pixels of the table, which is drawn on a canvas
-
-
-def ready(page: Page) -> None:
-    expect(page.get_by_text("Up to date", exact=False)).to_be_visible(timeout=PATIENCE)
-    expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=PATIENCE)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
 def go(page: Page, name: str) -> None:
@@ -29,7 +23,7 @@ def go(page: Page, name: str) -> None:
 
 
 def press(page: Page, key: str) -> None:
-    page.locator(f".st-key-{key} button").first.click()
+    keyed(page, key, "button").first.click()
 
 
 def tick(page: Page, row: int) -> None:
@@ -41,7 +35,7 @@ def tick(page: Page, row: int) -> None:
 
 
 def headline(page: Page) -> str:
-    return page.locator(".st-key-headline p").first.inner_text()
+    return keyed(page, "headline", "p").first.inner_text()
 
 
 def test_the_life_of_a_run(page: Page, app_url: str, tmp_path):
@@ -60,7 +54,7 @@ def test_the_life_of_a_run(page: Page, app_url: str, tmp_path):
     # The older one becomes the baseline, and the address says so.
     tick(page, 1)
     press(page, "pin")
-    banner = page.locator(".st-key-baseline-banner")
+    banner = keyed(page, "baseline-banner")
     expect(banner).to_contain_text("85", timeout=PATIENCE)
     pinned = re.search(r"baseline=([0-9a-f]{12})\b", page.url)
     assert pinned
@@ -68,7 +62,7 @@ def test_the_life_of_a_run(page: Page, app_url: str, tmp_path):
     go(page, "Explore")
     expect(page.get_by_text("Against the baseline")).to_be_visible(timeout=PATIENCE)
     assert pinned[0] in page.url
-    expect(page.get_by_test_id("stPlotlyChart").first).to_contain_text("baseline: ", timeout=PATIENCE)
+    expect(drawn(page).first).to_contain_text("baseline: ", timeout=PATIENCE)
     go(page, "Runs")
     expect(banner).to_be_visible()
     # Opened again, it is the view it came from, whatever the controls said since.

@@ -4,17 +4,15 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
+from seeing import PATIENCE, drawn, keyed, ready
 
 pytestmark = pytest.mark.browser
-PATIENCE = 90_000
 
 
 def test_the_damping_moves_while_dragged(page: Page, app_url: str):
     page.goto(f"{app_url}/sensitivity?samples=200")
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(3, timeout=PATIENCE)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    chart = page.get_by_test_id("stPlotlyChart").first
+    ready(page, charts=3)
+    chart = drawn(page).first
     label = chart.locator(".slider-label").first  # the current value; the others belong to the ticks
     before, bars = label.text_content(), chart.locator(".bars").first.inner_html()
     chart.scroll_into_view_if_needed()
@@ -42,7 +40,7 @@ def test_stopping_a_fill_keeps_what_is_done(page: Page, app_url: str):
     """A click while the plane fills ends the work, draws the cells there are, and a second click computes the others."""
     page.goto(f"{app_url}/sensitivity?model=digits-cnn&update=joint&samples=500&vary=block&seed=7")
     page.get_by_text("What varies against the damping", exact=True).wait_for(timeout=PATIENCE)
-    stop, go_on = page.locator(".st-key-stop button"), page.locator(".st-key-go-on button")
+    stop, go_on = keyed(page, "stop", "button"), keyed(page, "go-on", "button")
     expect(stop).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text(re.compile(r"^\d+ of 48 settings computed\. Stopping keeps them"))).to_be_visible(
         timeout=PATIENCE
@@ -54,7 +52,7 @@ def test_stopping_a_fill_keeps_what_is_done(page: Page, app_url: str):
     expect(partial).to_be_visible()
     done = int(re.match(r"\d+", partial.inner_text()).group())
     assert 0 < done < 48
-    chart = page.get_by_test_id("stPlotlyChart").filter(has_text="Where does WoodFisher keep its accuracy?")
+    chart = drawn(page, "Where does WoodFisher keep its accuracy?")
     expect(chart.locator(".heatmap-label")).to_have_count(done)
     page.wait_for_timeout(1500)  # nothing goes on by itself
     assert int(re.match(r"\d+", partial.inner_text()).group()) == done
@@ -68,20 +66,20 @@ def test_stopping_a_fill_keeps_what_is_done(page: Page, app_url: str):
 def test_seeds_show_their_spread_and_are_in_the_link(page: Page, app_url: str):
     """Three seeds at a click: each cell has its mean and spread; the link shows the same to someone else."""
     page.goto(f"{app_url}/sensitivity?samples=50&vary=update+scale")
-    chart = page.get_by_test_id("stPlotlyChart").filter(has_text="Where does WoodFisher keep its accuracy?")
+    chart = drawn(page, "Where does WoodFisher keep its accuracy?")
     expect(chart.locator(".heatmap-label")).to_have_count(48, timeout=PATIENCE)
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    page.locator(".st-key-draws").get_by_text("3", exact=True).click()
+    ready(page)
+    keyed(page, "draws").get_by_text("3", exact=True).click()
     expect(page.get_by_text("Noise of the draw", exact=False)).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
+    ready(page)
     expect(chart.locator(".heatmap-label").first).to_contain_text("±")
     assert "draws=3" in page.url
     seen = chart.locator(".heatmap-label").all_text_contents()
     assert len(seen) == 48
     other = page.context.browser.new_page()
     other.goto(page.url)
-    expect(other.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    again = other.get_by_test_id("stPlotlyChart").filter(has_text="Where does WoodFisher keep its accuracy?")
+    ready(other)
+    again = drawn(other, "Where does WoodFisher keep its accuracy?")
     expect(again.locator(".heatmap-label")).to_have_count(48)
     assert again.locator(".heatmap-label").all_text_contents() == seen
     other.close()

@@ -4,25 +4,19 @@ import re
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from seeing import PATIENCE, drawn, ready
 
 pytestmark = pytest.mark.browser
-PATIENCE = 90_000
 QUICK = "samples=200&trust-weights=50&trust-images=100"
-
-
-def ready(page: Page) -> None:
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
 def test_a_teacher_shows_where_the_model_breaks(page: Page, app_url: str, browser: Browser):
     page.goto(f"{app_url}/trust?{QUICK}")
-    ready(page)
-    expect(page.get_by_test_id("stPlotlyChart")).to_have_count(8, timeout=PATIENCE)
+    ready(page, charts=8)
     finding = page.get_by_text("the quadratic model foresees", exact=False).first
     assert re.search(r"foresees [+−]\d.* nats on held-out images; measured are [+−]\d", finding.inner_text())
 
-    spectrum = page.get_by_test_id("stPlotlyChart").filter(has_text="How many directions does the Fisher know?")
+    spectrum = drawn(page, "How many directions does the Fisher know?")
     label = spectrum.locator(".slider-label").first
     before = label.text_content()
     spectrum.scroll_into_view_if_needed()

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from woodfisher_core.errors import InputError
-from woodfisher_core.experiments import PruneConfig, Workspace, trust, workspace
+from woodfisher_core.experiments import PruneConfig, Workspace, held_out, removals, trust, workspace
 from woodfisher_core.experiments.agreement import agreement, trusted_until
 from woodfisher_core.fisher.blocks import Blocks, Run
 from woodfisher_core.options import Update
@@ -73,7 +73,7 @@ class Oracle:
 def test_single_removals(space, block):
     """Both kinds of removal: terms from held-out gradients, the statistic from the Fisher's own, the change measured."""
     config = setting(block_size=block)
-    table, oracle = trust.single_removals(space, config, COUNT), Oracle(space, config)
+    table, oracle = removals.single_removals(space, config, COUNT), Oracle(space, config)
     own, other = oracle.rows(oracle.used), oracle.rows(oracle.held_out)
     inverse = torch.linalg.inv(oracle.block(config, own.T @ own / len(own)) + config.damping * torch.eye(own.shape[1]))
     curvature = oracle.block(config, other.T @ other / len(other))
@@ -83,7 +83,7 @@ def test_single_removals(space, block):
         q, w = row.position, float(oracle.weights[row.position])
         step = torch.zeros_like(oracle.weights)
         step[q] = -w
-        if row.removal == trust.COMPENSATED:
+        if row.removal == removals.COMPENSATED:
             step = -w / inverse[q, q] * inverse[:, q]
         point = oracle.weights + step
         assert row.weight == w
@@ -97,25 +97,61 @@ def test_single_removals(space, block):
 
 def test_gradients_too_large_to_keep(space, monkeypatch):
     """Made in passing for every pass over them: the numbers are those from gradients that are kept."""
-    kept = trust.single_removals(space, setting(), COUNT), trust.growth(space, setting(), [Update.NONE], (0.5, 0.6))
+    kept = removals.single_removals(space, setting(), COUNT), trust.growth(space, setting(), [Update.NONE], (0.5, 0.6))
     monkeypatch.setattr(workspace, "HELD_OUT_KEPT_BYTES", 0)
-    monkeypatch.setattr(trust, "STEP_BYTES", 8 * space.problem(setting()).parameters.num_prunable)  # one step at a time
+    monkeypatch.setattr(
+        held_out, "STEP_BYTES", 8 * space.problem(setting()).parameters.num_prunable
+    )  # one step at a time
     other = Workspace()
-    passing = trust.single_removals(other, setting(), COUNT), trust.growth(other, setting(), [Update.NONE], (0.5, 0.6))
+    passing = (
+        removals.single_removals(other, setting(), COUNT),
+        trust.growth(other, setting(), [Update.NONE], (0.5, 0.6)),
+    )
     for found, expected in zip(passing, kept, strict=True):
         pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
     with pytest.raises(InputError, match="at least one gradient row"):
-        trust.terms_of_steps(iter(()), torch.zeros(1, 7), Blocks((Run(0, 1, 7),)))
+        held_out.terms_of_steps(iter(()), torch.zeros(1, 7), Blocks((Run(0, 1, 7),)))
 
 
 def test_weights_are_drawn_over_the_whole_order():
-    """One from each eighth of the order, the same for the same seed, others for another."""
+    """One from each eighth of the order, the same for the same seed, others for another; and few others for a like order."""
     values = torch.from_numpy(np.random.RandomState(0).permutation(80)).double()
-    drawn = trust.stratified(values, 8, 1)
+    drawn = removals.stratified(values, 8, 1)
     assert [int(values[q]) // 10 for q in drawn] == list(range(8))
-    assert torch.equal(drawn, trust.stratified(values, 8, 1))
-    assert not torch.equal(drawn, trust.stratified(values, 8, 2))
-    assert sorted(trust.stratified(values, 500, 0).tolist()) == list(range(80))
+    assert torch.equal(drawn, removals.stratified(values, 8, 1))
+    assert not torch.equal(drawn, removals.stratified(values, 8, 2))
+    assert sorted(removals.stratified(values, 500, 0).tolist()) == list(range(80))
+    moved = values + 10 * torch.from_numpy(np.random.RandomState(1).standard_normal(80))
+    again = removals.stratified(moved, 8, 1)
+    assert [int((moved < moved[q]).sum()) // 10 for q in again] == list(range(8))
+    assert len(set(again.tolist()) & set(drawn.tolist())) >= 4
+
+
+def test_each_part_is_drawn_from_evenly():
+    """Over seeds every place of a part comes as often as any other."""
+    counts = np.zeros(12)
+    for seed in range(1200):
+        counts[removals.stratified(torch.arange(12.0), 3, seed)] += 1
+    assert counts.sum() == 3 * 1200
+    assert abs(counts - 300).max() <= 5 * np.sqrt(1200 * 0.25 * 0.75)
+
+
+def test_what_was_measured_is_not_measured_again(space, monkeypatch):
+    """Another damping asks for the weights alone that have not been measured yet, and finds what it would find by itself."""
+    sent = []
+    real = removals.losses
+
+    def counted(space, config, indices, points, told=None):
+        points = list(points)
+        sent.append(len(points))
+        return real(space, config, indices, points, told)
+
+    own = Workspace()
+    removals.single_removals(own, setting(), COUNT)
+    monkeypatch.setattr(removals, "losses", counted)
+    found = removals.single_removals(own, setting(damping=1e-1), COUNT)
+    assert 1 + COUNT <= sum(sent) < 1 + 2 * COUNT
+    pd.testing.assert_frame_equal(found, removals.single_removals(Workspace(), setting(damping=1e-1), COUNT))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -128,8 +164,8 @@ def test_terms_of_many_steps(size, monkeypatch):
     dense = rows.T @ rows / 9
     where = torch.arange(7) // size
     dense[where[:, None] != where] = 0.0
-    monkeypatch.setattr(trust, "STEP_BYTES", 8 * 7 * 5 * 2)
-    first, second = trust.terms_of_steps(rows.split(4), steps, blocks)
+    monkeypatch.setattr(held_out, "STEP_BYTES", 8 * 7 * 5 * 2)
+    first, second = held_out.terms_of_steps(rows.split(4), steps, blocks)
     torch.testing.assert_close(first, steps @ rows.mean(0))
     torch.testing.assert_close(second, torch.tensor([0.5 * float(s @ dense @ s) for s in steps], dtype=torch.float64))
 
@@ -178,7 +214,7 @@ def test_what_is_kept_is_found_again(space):
     path = 2 * len(trust.PATH) * (used + held_out)
     everything = (2 * COUNT + 1) * held_out + path + 4 * (len(trust.SPARSITIES) + 1) * held_out
     assert trust.networks_to_run(space, config, COUNT) == everything
-    trust.single_removals(space, config, COUNT), trust.step_path(space, config), trust.growth(space, config)
+    removals.single_removals(space, config, COUNT), trust.step_path(space, config), trust.growth(space, config)
     assert trust.networks_to_run(space, config, COUNT) == 0
     assert trust.networks_to_run(space, config.replace(sparsity=0.9), COUNT) == path
     # Magnitude's own path and line do not depend on the damping.

@@ -8,7 +8,7 @@ from channel_nets import build, data, inputs
 from oracle import dense_fisher, kkt_step, norm_error, relative
 
 from woodfisher_core.errors import InputError, NumericalError
-from woodfisher_core.fisher import Blocks
+from woodfisher_core.fisher import Blocks, EmpiricalFisher
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.structured import find_channels, fisher_saliency, magnitude_saliency, saliency
 from woodfisher_core.structured.channels import ChannelGroup
@@ -16,6 +16,8 @@ from woodfisher_core.structured.channels import ChannelGroup
 # D = 275 in the residual net, groups of 87 and 57: N = 8 below both, 70 between, 150 above, 300 above D.
 ROWS = {"residual": (1, 8, 70, 150, 300), "flat": (5, 40, 200), "separable": (30,), "sigmoid": (6, 90, 150)}
 CASES = [(kind, count) for kind, counts in ROWS.items() for count in counts]
+# N < D ≤ 3N, and no column without gradient.
+TURNING = {("residual", 150), ("sigmoid", 90)}
 NONE = torch.empty(0, dtype=torch.int64)
 # Two inversions of a matrix of condition 1e8 leave this much of the oracle's own digits.
 TOLERANCES = {1e-8: 1e-5, 1e-4: 1e-8, 1e-1: 1e-10, 10.0: 1e-10}
@@ -51,8 +53,9 @@ def test_equals_the_dense_definition(kind, count, damping):
     known = saliency.undamped(rows, theta, channels.groups)
     for _ in range(2):  # what is known stays as it is
         assert torch.equal(fisher_saliency(rows, theta, channels.groups, damping, known), got)
-    turned = saliency.undamped(rows, theta, channels.groups, turned=True)
-    assert (turned.turned is None) == (count >= len(theta))
+    fisher = EmpiricalFisher(rows, whole(channels), keep_products=True)
+    turned = saliency.undamped(rows, theta, channels.groups, fisher)
+    assert (turned.turned is not None) == ((kind, count) in TURNING)
     assert (
         relative(fisher_saliency(rows, theta, channels.groups, damping, turned), torch.stack(wanted))
         <= TOLERANCES[damping]
@@ -123,8 +126,9 @@ def test_float32_rows_and_small_batches_give_the_same(count, monkeypatch):
 
 def test_the_spectrum_is_not_asked_for_more_than_it_bears(monkeypatch):
     """Beyond its limit of trace/λ the factor answers, to the bit; within, the spectrum does."""
-    channels, rows, theta = problem("residual", 70)
-    known = saliency.undamped(rows, theta, channels.groups, turned=True)
+    channels, rows, theta = problem("residual", 150)
+    known = saliency.undamped(rows, theta, channels.groups, EmpiricalFisher(rows, whole(channels), keep_products=True))
+    assert known.turned is not None
     limit = float(rows.square().sum()) / len(rows) / 1e-3
     by_factor = fisher_saliency(rows, theta, channels.groups, 1e-3)
     monkeypatch.setattr(saliency, "SPECTRUM_LIMIT", 0.99 * limit)

@@ -242,8 +242,8 @@ def test_saliencies_are_kept_for_so_many_dampings(monkeypatch):
     """Going back to a damping costs nothing, until others have taken its place; what is kept is what would be made."""
     monkeypatch.setattr(structured_method, "DAMPINGS_KEPT", 2)
     model = build("residual")
-    channels, batch = find_channels(model, inputs("residual", 2)), data("residual", 70)
-    rows = gradient_matrix(model, channels.parameters, [batch], 70)
+    channels, batch = find_channels(model, inputs("residual", 2)), data("residual", 150)
+    rows = gradient_matrix(model, channels.parameters, [batch], 150)
     theta = channels.parameters.flatten(model.state_dict())
     fisher = structured_method.ChannelFisher(channels, rows, theta, torch.ones(len(theta), dtype=torch.bool))
     options = [StructuredOptions(damping=damping) for damping in (1e-3, 1e-2, 1e-1)]
@@ -256,8 +256,10 @@ def test_saliencies_are_kept_for_so_many_dampings(monkeypatch):
     assert torch.equal(again, first)
     held = fisher._undamped
     assert held.turned is not None
-    shared = sum(tensor.nbytes for tensor in (held.gram, held.pulls, *held.turned))
-    assert fisher.nbytes >= rows.nbytes + fisher.fisher.nbytes + shared + 2 * first.nbytes
+    [group] = fisher.fisher.groups
+    assert held.turned is group.turned
+    shared = sum(tensor.nbytes for tensor in (held.gram, held.pulls, *held.turned, group.covariance(), group.rows))
+    assert fisher.nbytes >= rows.nbytes + shared + 2 * first.nbytes
 
 
 def test_what_the_method_declares():

@@ -13,7 +13,7 @@ from woodfisher_core.experiments.problem import Problem
 
 # Numbers held while points are measured together, and how many more the widest activation of an image has than the image
 # itself, roughly.
-HELD = 1 << 25
+HELD = 1 << 22
 WIDENING = 8
 
 

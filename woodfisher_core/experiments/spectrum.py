@@ -63,8 +63,10 @@ def positive_eigenvalues(group: Group) -> list[np.ndarray]:
     From float64 products of whichever of the N×N and B×B matrices is smaller: a float32 Gram matrix, good enough for the
     inverse, would drown what lies seven decades below the largest.
     """
-    matrices = group.gram(COMPUTE) if group.num_rows < group.size else group.covariance()
-    values = torch.linalg.eigvalsh(matrices)
+    if group.turns:
+        values = group.turned.values.unsqueeze(0)
+    else:
+        values = torch.linalg.eigvalsh(group.gram(COMPUTE) if group.num_rows < group.size else group.covariance())
     cutoff = max(group.num_rows, group.size) * torch.finfo(COMPUTE).eps * values[:, -1:].clamp_min(0.0)
     return [(own[own > least] / group.num_rows).cpu().numpy() for own, least in zip(values, cutoff, strict=True)]
 

@@ -7,7 +7,7 @@ where ``precision`` allows it, in float32.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -76,6 +76,14 @@ class Window:
         """(first column within the block, (1, N, c))."""
         for part in self.columns:
             yield part.start - self.columns[0].start, self.source.read(part).unsqueeze(0)
+
+
+class Turned(NamedTuple):
+    """σ ``values`` (N,), rising, of GGᵀ = U diag(σ) Uᵀ, R = GᵀU ``columns`` (B, N) and R∘R ``squares`` (B, N), float64."""
+
+    values: Tensor
+    columns: Tensor
+    squares: Tensor
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,18 @@ class Group:
     def keeps_covariance(self) -> bool:
         """Whether GᵀG in float64 takes little enough room beside the rows; masks then pick their parts of it."""
         return COMPUTE.itemsize * self.size <= self.wide * self.rows.dtype.itemsize * self.num_rows
+
+    @property
+    def turns(self) -> bool:
+        """Whether :attr:`turned` is kept for all dampings: wider than high, and small enough."""
+        return self.size > self.num_rows and self.keeps_covariance
+
+    @cached_property
+    def turned(self) -> Turned:
+        """The block in the eigenvectors of its Gram matrix, kept and not to be changed; for one that :attr:`turns`."""
+        values, vectors = torch.linalg.eigh(self.kept_gram[0])
+        columns = self.lift(vectors.unsqueeze(0))[0]
+        return Turned(values.clamp_(min=0.0), columns, columns.square())
 
     def project(self, x: Tensor) -> Tensor:
         """G x of each block: (count, N, k) from (count, B, k) float64."""

@@ -18,6 +18,7 @@ from woodfisher_core.fisher.groups import COMPUTE, Group, Window, groups_of
 from woodfisher_core.fisher.joint import joint_steps
 from woodfisher_core.fisher.primal import Primal
 from woodfisher_core.fisher.spectral import Spectral
+from woodfisher_core.fisher.turned import Turning
 from woodfisher_core.options import Solver
 
 
@@ -29,8 +30,8 @@ class EmpiricalFisher:
             read in parts.
         blocks: Partition of the d columns.
         first_block: Number of the first of them, for messages.
-        keep_products: Keep GᵀG and GGᵀ also of blocks a few times wider than high, where G is small (128 MB at most): the first
-            joint step then takes longer than alone, all others less.
+        keep_products: Keep GᵀG, GGᵀ and, for the spectral solver, its eigenvectors also of blocks a few times wider than high,
+            where G is small (200 MB at most): the first joint step then takes longer than alone, all others less.
     """
 
     def __init__(self, rows: Tensor | Window, blocks: Blocks, first_block: int = 0, keep_products: bool = False):
@@ -60,11 +61,11 @@ class EmpiricalFisher:
 
     @property
     def kept_nbytes(self) -> int:
-        """Bytes that the groups hold or may come to hold: rows of their own, GᵀG of smaller blocks and GGᵀ where that is smaller
-        still, w and Gw of large ones."""
+        """Bytes that the groups hold or may come to hold: rows of their own, GᵀG of smaller blocks, GGᵀ with its eigenvectors
+        where that is smaller still, w and Gw of large ones."""
         own = [g for g in self.groups if isinstance(g.columns, Tensor) or g.rows.dtype is not self.rows.dtype]
         blocks = sum(
-            g.rows.shape[0] * (g.size**2 + (g.num_rows**2 if g.size > g.num_rows else 0))
+            g.rows.shape[0] * (g.size**2 + (g.num_rows * (g.num_rows + 2 * g.size + 1) if g.turns else 0))
             for g in self.groups
             if g.keeps_covariance
         )
@@ -95,7 +96,7 @@ class EmpiricalFisher:
     def solver_of(self, group: Group, solver: Solver) -> type:
         """The class that handles ``group`` under the user's choice ``solver``."""
         if solver is Solver.SPECTRAL:
-            return Spectral
+            return Turning if group.turns else Spectral
         if solver is Solver.AUTO:
             solver = Solver.DUAL if group.num_rows < group.size else Solver.PRIMAL
         return Dual if solver is Solver.DUAL else Primal
@@ -195,7 +196,15 @@ class InverseFisher:
         flat = x.to(COMPUTE).view(len(x), -1)
         out = flat / self.damping
         for group, factor in zip(self.fisher.groups, self._factors, strict=True):
-            group.put(out, factor.apply(group.take(flat)))
+            own = group.take(flat)
+            there = own.any(dim=(0, 1)) if own.shape[2] > 1 else None
+            if there is None or bool(there.all()):
+                group.put(out, factor.apply(own))
+            elif bool(there.any()):
+                # Unit vectors, say, each of which lies in one block: the others' products would be zero.
+                found = torch.zeros_like(own)
+                found[:, :, there] = factor.apply(own[:, :, there])
+                group.put(out, found)
         return out.view(x.shape)
 
 

@@ -7,7 +7,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from woodfisher_core.fisher.groups import WIDENED_BYTES
 from woodfisher_core.fisher.operator import InverseFisher
 from woodfisher_core.gradients import gradient_matrix
 from woodfisher_core.masks import Mask
@@ -49,17 +48,12 @@ class ChannelFisher:
     @property
     def nbytes(self) -> int:
         count, groups = len(self.rows), len(self.channels.groups)
-        turned = self.rows.shape[1] + 1 if self._turned else 0
-        return self.rows.nbytes + self.fisher.nbytes + 8 * (count * (count + groups + turned) + DAMPINGS_KEPT * groups)
-
-    @property
-    def _turned(self) -> bool:
-        return self.rows.nbytes <= WIDENED_BYTES
+        return self.rows.nbytes + self.fisher.nbytes + 8 * (count * (count + groups) + DAMPINGS_KEPT * groups)
 
     @cached_property
     def _undamped(self) -> Undamped:
         """What every damping's saliency needs."""
-        return undamped(self.rows, self.theta, self.channels.groups, self._turned)
+        return undamped(self.rows, self.theta, self.channels.groups, self.fisher)
 
     @property
     def diagonal(self) -> Tensor:

@@ -26,28 +26,22 @@ from woodfisher_core.fisher.groups import (
     FACTOR_LIMIT,
     SPECTRUM_LIMIT,
     Group,
+    Turned,
     check_condition,
     cholesky,
 )
-from woodfisher_core.fisher.operator import check_damping
+from woodfisher_core.fisher.operator import EmpiricalFisher, check_damping
 from woodfisher_core.structured.channels import ChannelGroup
 
 # Bytes of float64 matrices that groups of equal size take together.
 BATCH_BYTES = 1 << 26
 
 
-class Turned(NamedTuple):
-    """Eigenvalues of GGᵀ ``values`` (N,), and GᵀU ``columns`` (D, N) of its eigenvectors, float64."""
-
-    values: Tensor
-    columns: Tensor
-
-
 class Undamped(NamedTuple):
     """What the saliencies of rows G and θ share over dampings, float64.
 
-    ``gram`` is GGᵀ (1, N, N), None where D ≤ N and it has no use; ``pulls`` (num_groups, N) are u = G_C θ_C; ``turned`` is kept
-    on request, where GGᵀ is.
+    ``gram`` is GGᵀ (1, N, N), None where D ≤ N and it has no use; ``pulls`` (num_groups, N) are u = G_C θ_C; ``turned`` is there
+    where the rows' block keeps it.
     """
 
     gram: Tensor | None
@@ -61,11 +55,12 @@ def magnitude_saliency(weights: Tensor, groups: Sequence[ChannelGroup]) -> Tenso
     return torch.stack([0.5 * exact[group.members.to(exact.device)].square().sum() for group in groups])
 
 
-def undamped(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], turned: bool = False) -> Undamped:
+def undamped(
+    rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], fisher: EmpiricalFisher | None = None
+) -> Undamped:
     """What :func:`fisher_saliency` makes of rows (N, D) and θ (D,) before it looks at the damping; InputError as there.
 
-    ``turned`` pays off where several dampings follow: an eigendecomposition and N²D multiply-adds once, instead of N²|C| a group
-    and damping.
+    ``fisher`` of these rows as one block, where it keeps their eigenvectors, spares each damping N²|C| multiply-adds a group.
     """
     _check_fit(rows, weights)
     theta = weights.to(COMPUTE)
@@ -75,11 +70,9 @@ def undamped(rows: Tensor, weights: Tensor, groups: Sequence[ChannelGroup], turn
     block = _block(rows)
     if block.size <= block.num_rows:
         return Undamped(None, pulls)
-    gram = block.gram()
-    if not turned:
-        return Undamped(gram, pulls)
-    values, vectors = torch.linalg.eigh(gram[0])
-    return Undamped(gram, pulls, Turned(values.clamp_(min=0.0), block.lift(vectors.unsqueeze(0))[0]))
+    # Columns without any gradient may have left the Fisher's block.
+    kept = [group for group in (fisher.groups if fisher else ()) if group.turns and group.size == block.size]
+    return Undamped(kept[0].kept_gram, pulls, kept[0].turned) if kept else Undamped(block.gram(), pulls)
 
 
 def fisher_saliency(
