@@ -2,6 +2,7 @@
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import version
 
 import numpy
@@ -14,7 +15,7 @@ def machine(device: str | torch.device) -> dict[str, object]:
     """Where numbers were taken: plain JSON values."""
     where = resolve_device(device)
     return {
-        "woodfisher": version("woodfisher-explorer"),
+        "woodfisher": _own_version(),
         "cpu": _cpu_name(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -26,6 +27,12 @@ def machine(device: str | torch.device) -> dict[str, object]:
     }
 
 
+@cache
+def _own_version() -> str:
+    return version("woodfisher-explorer")
+
+
+@cache
 def _cpu_name() -> str:
     try:
         with open("/proc/cpuinfo") as file:
