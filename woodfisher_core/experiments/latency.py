@@ -12,7 +12,7 @@ import torch
 from woodfisher_core.timing import wait
 
 # One reading is of as many calls as this takes, so that the clock's own grain does not matter.
-READING_SECONDS = 3e-4
+READING_SECONDS = 2e-4
 FEWEST_ROUNDS, MOST_ROUNDS = 7, 15
 Call = Callable[[], object]
 Clock = Callable[[], float]
