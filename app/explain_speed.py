@@ -51,7 +51,7 @@ def finding(table: pd.DataFrame) -> str:
         "slower": "**zeros alone buy nothing**; what it takes longer is no matter of the zeros either.",
         "faster": "less than before, which a dense kernel does not owe to the zeros: measure again.",
     }[verdict(zeros)]
-    others = table.drop(index=[name for name in ("dense", "zeros", "half") if name in table.index])
+    others = table[~table.index.isin(("dense", "zeros", "half"))]
     if others.empty:
         return text
     best = others.loc[others["ratio"].idxmin()]
