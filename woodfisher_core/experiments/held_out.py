@@ -70,11 +70,12 @@ def split(space: Workspace, config: PruneConfig) -> tuple[np.ndarray, np.ndarray
     return used, held_out
 
 
-def samples_read(space: Workspace, config: PruneConfig) -> tuple:
-    """What a prediction or measurement on the config's samples depends on beyond network, data and step."""
+def samples_read(space: Workspace, config: PruneConfig, own: bool = True) -> tuple:
+    """What a prediction or measurement on the config's samples depends on beyond network, data and step; ``own`` if on the
+    Fisher's too."""
     used, held_out = split(space, config)
-    drawn = None if config.labels is Labels.TRUE else (config.seed, len(used))
-    return (source_key(config), digest(used), digest(held_out), drawn)
+    drawn = None if config.labels is Labels.TRUE else (config.seed, len(used))  # held-out labels are drawn after theirs
+    return (source_key(config), digest(used) if own else None, digest(held_out), drawn)
 
 
 def losses(

@@ -24,7 +24,7 @@ from woodfisher_core.experiments.held_out import (
     table_bytes,
     terms_of_steps,
 )
-from woodfisher_core.experiments.keys import context_keys
+from woodfisher_core.experiments.keys import context_keys, digest, source_key
 from woodfisher_core.experiments.workspace import Workspace
 
 # Offset between the stream that orders samples and the one that draws weights, so that they never coincide.
@@ -105,7 +105,7 @@ def _alone(
         bend += columns.square().sum(0)
     weights = exact[chosen]
     # The same at all dampings, which mostly draw the same weights: each is measured once.
-    key, positions = ("losses without one weight", samples_read(space, config)), chosen.tolist()
+    key, positions = ("losses without one weight", source_key(config), digest(held_out)), chosen.tolist()
     known = space.results.peek(key) or {}
     missing = [q for q in positions if q not in known]
     points = (_without(exact, torch.zeros_like(exact), q) for q in missing)

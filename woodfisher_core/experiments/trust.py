@@ -186,7 +186,7 @@ def _growth(space: Workspace, config: PruneConfig, sparsities: tuple[float, ...]
 
 
 def _growth_key(space: Workspace, config: PruneConfig, sparsities: tuple[float, ...]) -> tuple:
-    return ("growth", result_key(config), config.block_size, sparsities, samples_read(space, config))
+    return ("growth", result_key(config), config.block_size, sparsities, samples_read(space, config, own=False))
 
 
 def networks_to_run(
