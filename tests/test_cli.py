@@ -93,6 +93,17 @@ def test_the_real_program():
     assert result["peak_memory_bytes"] > 0
 
 
+def test_a_reader_that_leaves_is_no_error():
+    """As under ``| head``: nothing is said, and shells are told why it ended."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "woodfisher_core", "models"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    program.stdout.close()
+    said = program.stderr.read().decode()
+    program.stderr.close()
+    assert (program.wait(), said) == (cli.READER_GONE, "")
+
+
 def test_the_real_program_refuses():
     """A bad value ends the process with status 2, one line on standard error and nothing on standard output."""
     arguments = [sys.executable, "-m", "woodfisher_core", *SMALL, "--sparsity", "2", "--json"]

@@ -1,6 +1,7 @@
 """The command line: ``python -m woodfisher_core {prune,gradual,sweep,runs,jobs,train,models,data}``."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from woodfisher_core.commands.sweep import add_sweep
 from woodfisher_core.commands.zoo import add_models, add_train
 from woodfisher_core.errors import WoodFisherError
 
+# What shells call a program that wrote to a pipe nobody reads.
+READER_GONE = 141
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status (0, or 2 after an error said in one line on standard error)."""
@@ -28,7 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
 def exit_status(action: Callable[[], int]) -> int:
     """What ``action`` returns, or 2 after an error of this package said in one line on standard error."""
     try:
-        return action()
+        status = action()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who reads has seen enough, as ``head`` has: no traceback, and none when Python flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except WoodFisherError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from seeing import PATIENCE, ready
 
 from woodfisher_core.own import sample_data, sample_weights
 
 pytestmark = pytest.mark.browser
-PATIENCE = 90_000
 
 
 def bring(page: Page, field: int, name: str, content: bytes) -> None:
@@ -30,18 +30,18 @@ def zip_of(*entries: tuple[str, bytes]) -> bytes:
 
 def test_a_model_and_data_come_in_and_are_pruned(page: Page, app_without_data: str, context):
     page.goto(f"{app_without_data}/your_model?samples=100")
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
+    ready(page)
     bring(page, 0, "my net.safetensors", sample_weights("digits-cnn"))
     expect(page.get_by_text(re.compile("for digits-cnn")).first).to_be_visible(timeout=PATIENCE)
     bring(page, 1, "digs.npz", sample_data("digits"))
     expect(page.get_by_text(re.compile("read by digits-mlp and digits-cnn")).first).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text(re.compile(r"my net answers 98\.40"))).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
+    ready(page)
     page.get_by_role("link", name="Prune it in Explore").click()
     headline = page.get_by_text(re.compile(r"^Removing 80\.0.*from 98\.40"))
     expect(headline).to_be_visible(timeout=PATIENCE)
     expect(page).to_have_url(re.compile(r"model=digits-cnn.*weights=own-[0-9a-f]{12}.*data=own-[0-9a-f]{12}"))
-    expect(page.get_by_text(re.compile("^Up to date"))).to_be_visible(timeout=PATIENCE)
+    ready(page)
     other = context.browser.new_page()
     other.goto(page.url)
     expect(other.get_by_text(headline.inner_text(), exact=True)).to_be_visible(timeout=PATIENCE)
@@ -51,7 +51,7 @@ def test_a_model_and_data_come_in_and_are_pruned(page: Page, app_without_data: s
 def test_six_broken_files_are_told_kindly(page: Page, app_without_data: str):
     """Each leaves a sentence in its field, the page whole, and nothing on the disk."""
     page.goto(f"{app_without_data}/your_model?samples=100")
-    expect(page.get_by_text("Up to date.", exact=True)).to_be_visible(timeout=PATIENCE)
+    ready(page)
     good = sample_weights("digits-mlp")
     broken = [
         (0, "wrong.safetensors", good.replace(b"fc1.weight", b"fc9.weight"), "fits none of"),
