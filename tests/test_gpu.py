@@ -52,6 +52,10 @@ def test_inverse(case, solver):
     assert relative(inverse.diagonal().cpu(), wanted.diagonal()) <= tolerance
     x = torch.ones(len(wanted), dtype=torch.float64)
     assert norm_error(inverse.apply(x.cuda()).cpu(), wanted @ x) <= FISHER
+    kept = EmpiricalFisher(rows.cuda(), case.blocks, keep_products=True).inverse(1e-5, solver)
+    assert relative(kept.diagonal().cpu(), wanted.diagonal()) <= tolerance
+    both = torch.stack([x, torch.eye(len(x), dtype=torch.float64)[0]], dim=1)
+    assert norm_error(kept.apply(both.cuda()).cpu(), wanted @ both) <= FISHER
 
 
 @pytest.mark.parametrize("update", list(Update), ids=str)

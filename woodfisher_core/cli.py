@@ -35,7 +35,9 @@ def exit_status(action: Callable[[], int]) -> int:
         status = action()
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # who reads has seen enough, as ``head`` has: no traceback, and none when Python flushes at its end
+    except (
+        BrokenPipeError
+    ):  # who reads has seen enough, as ``head`` has: no traceback, and none when Python flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except WoodFisherError as error:

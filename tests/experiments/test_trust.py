@@ -136,6 +136,64 @@ def test_each_part_is_drawn_from_evenly():
     assert abs(counts - 300).max() <= 5 * np.sqrt(1200 * 0.25 * 0.75)
 
 
+SETTINGS = (
+    {}, {"held_out": 30}, {"num_samples": 40}, {"seed": 1}, {"labels": "sampled"}, {"labels": "sampled", "num_samples": 40},
+    {"damping": 1e-1}, {"exclude": ("fc3",)}, {"block_size": 32}, {"mini_batch": 2}, {"images": 80},
+)  # fmt: skip
+
+
+def test_nothing_is_taken_for_something_else(space):
+    """One workspace asked for many settings, there and back, says what a fresh one says of each."""
+
+    def said(space: Workspace, changes: dict) -> list[pd.DataFrame]:
+        config = setting(**changes)
+        updates, sparsities = [Update.INDEPENDENT], (0.5, 0.8)
+        return [
+            removals.single_removals(space, config, COUNT),
+            trust.step_path(space, config),
+            trust.growth(space, config, updates, sparsities),
+        ]
+
+    shared, fresh = Workspace(), {}
+    for changes in (*SETTINGS, *reversed(SETTINGS)):
+        key = str(changes)
+        if key not in fresh:
+            fresh[key] = said(Workspace(), changes)
+        for found, wanted in zip(said(shared, changes), fresh[key], strict=True):
+            pd.testing.assert_frame_equal(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_other_fisher_samples_leave_magnitude_known():
+    """What is measured on held-out images alone is not charged again for another N; for other images it is."""
+    space = Workspace()
+    many, few = setting(), setting(num_samples=40)
+
+    def measure(config: PruneConfig) -> int:
+        removals.single_removals(space, config, COUNT), trust.step_path(space, config)
+        trust.growth(space, config, [])
+        return trust.networks_to_run(space, config, COUNT, [])
+
+    assert measure(many) == 0
+    path, single = len(trust.PATH), (2 * COUNT + 1) * 50
+    assert trust.networks_to_run(space, few, COUNT, []) == single + path * (50 + 40) + path * 40
+    assert trust.networks_to_run(space, setting(held_out=49), COUNT, []) > (2 * COUNT + 1) * 49 + 2 * path * 49
+
+
+def test_enough_losses_are_kept(monkeypatch):
+    """Fewer weights asked for throw nothing away; beyond the bound the oldest go."""
+    space = Workspace()
+    kept = lambda: next(  # noqa: E731
+        value for key, (value, _) in space.results._entries.items() if key[0] == "losses without one weight"
+    )
+    removals.single_removals(space, setting(), 4 * COUNT)
+    many = set(kept())
+    removals.single_removals(space, setting(damping=1e-1), COUNT)
+    assert many < set(kept()) or many == set(kept())
+    monkeypatch.setattr(removals, "KEPT_LOSSES", COUNT)
+    found = removals.single_removals(space, setting(damping=1.0), COUNT)
+    assert set(kept()) == set(found["position"])
+
+
 def test_what_was_measured_is_not_measured_again(space, monkeypatch):
     """Another damping asks for the weights alone that have not been measured yet, and finds what it would find by itself."""
     sent = []
@@ -207,9 +265,10 @@ def test_growth_is_the_loss_change_of_each_run(space):
             assert row.second_order == pytest.approx(predicted.second_order, rel=1e-5)
 
 
-def test_what_is_kept_is_found_again(space):
-    """Nothing is left to measure after the first time; another sparsity measures its paths alone, another damping everything."""
-    config = setting(num_samples=40)
+def test_what_is_kept_is_found_again():
+    """Nothing is left to measure after the first time; another sparsity measures its paths alone, another damping, as far as
+    can be told before, everything but magnitude's."""
+    space, config = Workspace(), setting(num_samples=40)
     used, held_out = (len(some) for some in space.samples(config))
     path = 2 * len(trust.PATH) * (used + held_out)
     everything = (2 * COUNT + 1) * held_out + path + 4 * (len(trust.SPARSITIES) + 1) * held_out

@@ -255,10 +255,10 @@ def test_saliencies_are_kept_for_so_many_dampings(monkeypatch):
     assert again is not first
     assert torch.equal(again, first)
     held = fisher._undamped
-    assert held.turned is not None
+    assert held.eigenbasis is not None
     [group] = fisher.fisher.groups
-    assert held.turned is group.turned
-    shared = sum(tensor.nbytes for tensor in (held.gram, held.pulls, *held.turned, group.covariance(), group.rows))
+    assert held.eigenbasis is group.eigenbasis
+    shared = sum(tensor.nbytes for tensor in (held.gram, held.pulls, *held.eigenbasis, group.covariance(), group.rows))
     assert fisher.nbytes >= rows.nbytes + shared + 2 * first.nbytes
 
 

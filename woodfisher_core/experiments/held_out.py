@@ -19,6 +19,8 @@ COMPUTE = torch.float64
 # Bytes of float64 steps, or of projections of gradients on steps, held together.
 STEP_BYTES = 1 << 26
 
+Told = Callable[[str, int, int], None]
+
 
 def one_step(config: PruneConfig) -> PruneConfig:
     """``config`` pruned by WoodFisher's statistic in one step from the dense network, whose BatchNorm statistics stay.

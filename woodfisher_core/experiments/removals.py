@@ -16,6 +16,7 @@ from woodfisher_core import scores
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.held_out import (
     COMPUTE,
+    Told,
     losses,
     one_step,
     samples_read,
@@ -30,10 +31,8 @@ from woodfisher_core.experiments.workspace import Workspace
 # Offset between the stream that orders samples and the one that draws weights, so that they never coincide.
 WEIGHT_STREAM = 0x7A57
 ALONE, COMPENSATED = "alone", "compensated"
-# Losses of single weights' removals that are kept, in multiples of what one setting asks for, and bytes of each.
-KEPT_SETTINGS, ENTRY_BYTES = 8, 200
-
-Told = Callable[[str, int, int], None]
+# Losses of single weights' removals that are kept, and bytes of each.
+KEPT_LOSSES, ENTRY_BYTES = 5000, 200
 
 
 def single_removals(space: Workspace, config: PruneConfig, count: int, progress: Told | None = None) -> pd.DataFrame:
@@ -104,7 +103,8 @@ def _alone(
         slope += columns.sum(0)
         bend += columns.square().sum(0)
     weights = exact[chosen]
-    # The same at all dampings, which mostly draw the same weights: each is measured once.
+    # The same at all dampings and Fisher samples, which mostly draw the same weights: each is measured once (with what company
+    # decides its last bit).
     key, positions = ("losses without one weight", source_key(config), digest(held_out)), chosen.tolist()
     known = space.results.peek(key) or {}
     missing = [q for q in positions if q not in known]
@@ -113,8 +113,8 @@ def _alone(
     measured = losses(space, config, held_out, points, lambda done: told(before + done)).tolist() if missing else []
     fresh = dict(zip(missing, measured, strict=True))
     after = {q: fresh[q] if q in fresh else known[q] for q in positions}
-    kept = dict(itertools.islice({**after, **known}.items(), KEPT_SETTINGS * len(positions)))
-    space.results.put(key, kept, ENTRY_BYTES * KEPT_SETTINGS * len(positions))
+    kept = dict(itertools.islice({**after, **known}.items(), max(KEPT_LOSSES, len(after))))
+    space.results.put(key, kept, ENTRY_BYTES * len(kept))
     found = torch.tensor(list(after.values()), dtype=COMPUTE)
     return -weights * slope / len(held_out), 0.5 * weights.square() * bend / len(held_out), found
 

@@ -63,8 +63,8 @@ def positive_eigenvalues(group: Group) -> list[np.ndarray]:
     From float64 products of whichever of the N×N and B×B matrices is smaller: a float32 Gram matrix, good enough for the
     inverse, would drown what lies seven decades below the largest.
     """
-    if group.turns:
-        values = group.turned.values.unsqueeze(0)
+    if group.keeps_eigenbasis:
+        values = group.eigenbasis.values.unsqueeze(0)
     else:
         values = torch.linalg.eigvalsh(group.gram(COMPUTE) if group.num_rows < group.size else group.covariance())
     cutoff = max(group.num_rows, group.size) * torch.finfo(COMPUTE).eps * values[:, -1:].clamp_min(0.0)

@@ -6,7 +6,8 @@ tested is the quadratic model itself, not how well a few samples stand for other
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.cost import PROBES
 from woodfisher_core.experiments.held_out import (
     COMPUTE,
+    Told,
     losses,
     one_step,
     samples_read,
@@ -25,7 +27,7 @@ from woodfisher_core.experiments.held_out import (
     table_bytes,
     terms_of_steps,
 )
-from woodfisher_core.experiments.keys import fisher_key, result_key
+from woodfisher_core.experiments.keys import digest, fisher_key, result_key, source_key
 from woodfisher_core.experiments.removals import removals_key
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.gradients import gradient_rows
@@ -42,8 +44,6 @@ SMALL = 20_000
 HELD_OUT, FISHER_SAMPLES = "held-out samples", "Fisher samples"
 PATH = tuple(round(0.05 * step, 2) for step in range(25))
 SPARSITIES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-
-Told = Callable[[str, int, int], None]
 
 
 def step_path(space: Workspace, config: PruneConfig, progress: Told | None = None) -> pd.DataFrame:
@@ -84,24 +84,27 @@ def step_path(space: Workspace, config: PruneConfig, progress: Told | None = Non
 def _along(space: Workspace, config: PruneConfig, progress: Told | None) -> dict[str, np.ndarray]:
     """By kind of samples, the loss at w + tδ less that at w for each t of ``PATH``, δ the config's step."""
 
-    def make() -> dict[str, np.ndarray]:
-        exact, found = space.problem(config).weights.to(COMPUTE), {}
+    def make(samples: str, indices: np.ndarray) -> np.ndarray:
+        def told(here: int) -> None:
+            if progress:
+                progress(f"points along the step of {config.method}, {samples}", here, len(PATH))
+
+        exact = space.problem(config).weights.to(COMPUTE)
         step = space.outcome(config).weights.to(COMPUTE) - exact
-        for samples, indices in zip((FISHER_SAMPLES, HELD_OUT), split(space, config), strict=True):
+        measured = losses(space, config, indices, (exact + t * step for t in PATH), told).cpu().numpy()
+        return measured - measured[0]
 
-            def told(here: int, samples: str = samples) -> None:
-                if progress:
-                    progress(f"points along the step of {config.method}, {samples}", here, len(PATH))
-
-            measured = losses(space, config, indices, (exact + t * step for t in PATH), told).cpu().numpy()
-            found[samples] = measured - measured[0]
-        return found
-
-    return space.results.get(_along_key(space, config), make, lambda _: 16 * len(PATH))
+    kinds = zip((FISHER_SAMPLES, HELD_OUT), split(space, config), strict=True)
+    return {
+        samples: space.results.get(
+            _along_key(config, indices), partial(make, samples, indices), lambda found: found.nbytes
+        )
+        for samples, indices in kinds
+    }
 
 
-def _along_key(space: Workspace, config: PruneConfig) -> tuple:
-    return ("along the step", result_key(config), samples_read(space, config))
+def _along_key(config: PruneConfig, indices: np.ndarray) -> tuple:
+    return ("along the step", result_key(config), source_key(config), digest(indices))
 
 
 def _exact_terms(
@@ -192,15 +195,19 @@ def _growth_key(space: Workspace, config: PruneConfig, sparsities: tuple[float, 
 def networks_to_run(
     space: Workspace, config: PruneConfig, count: int, updates: Sequence[Update] = tuple(Update)
 ) -> int:
-    """On how many images, over all networks together, losses are still to be measured for what the Trust page shows."""
+    """On how many images, over all networks together, losses are still to be measured for what the Trust page shows.
+
+    At most: which single weights will be drawn, and so how many of their losses are known, is not known before.
+    """
     config = space.resolve(one_step(config))
     used, held_out = split(space, config)
     images = 0
     if space.results.peek(removals_key(space, config, count)) is None:
         images += (2 * min(count, space.problem(config).parameters.num_prunable) + 1) * len(held_out)
     for one in (config, _magnitude(config)):
-        if space.results.peek(_along_key(space, one)) is None:
-            images += len(PATH) * (len(held_out) + len(used))
+        for indices in (used, held_out):
+            if space.results.peek(_along_key(one, indices)) is None:
+                images += len(PATH) * len(indices)
     for variant in _variants(space, config, updates):
         if space.results.peek(_growth_key(space, variant, SPARSITIES)) is None:
             images += (len(SPARSITIES) + 1) * len(held_out)

@@ -26,7 +26,7 @@ GRAM_BYTES = 1 << 28
 SINGLE_COLUMNS = 1 << 14
 # Bytes of rows that are widened to float64 once, not a part at every pass.
 WIDENED_BYTES = 1 << 24
-# How much wider than high a block of such rows may be for its GᵀG and GGᵀ to be kept where many settings share them.
+# How much wider than high a block of such rows may be for its GᵀG to be kept where many settings share it.
 WIDE = 3
 # Operations of one block's product below which float64 costs too little to matter, and how much wider than high G must be
 # for float32 to have a chance.
@@ -37,7 +37,8 @@ TILE = 128
 # Relative slack in the bounds 1/F_jj ≤ [F⁻¹]_jj ≤ 1/λ before a result counts as numerically wrong.
 BOUND_SLACK = 1e-3
 # Largest trace(F)/λ, a bound on the condition number of F, up to which the solvers keep diag F⁻¹ to 1e-4 in float64
-# (measured over random spectra: 6e-5 at 1e12 for the factorisations, 2e-5 at 1e10 and 1.2e-4 at 1e11 for the spectrum).
+# (measured over random spectra: 6e-5 at 1e12 for the factorisations, 2e-5 at 1e10 and 1.2e-4 at 1e11 for the spectrum; a search
+# for the worst rows, graded over five decades in as many columns, found 1e-3 for both at their limits).
 FACTOR_LIMIT = 1e12
 SPECTRUM_LIMIT = 5e10
 
@@ -78,7 +79,7 @@ class Window:
             yield part.start - self.columns[0].start, self.source.read(part).unsqueeze(0)
 
 
-class Turned(NamedTuple):
+class Eigenbasis(NamedTuple):
     """σ ``values`` (N,), rising, of GGᵀ = U diag(σ) Uᵀ, R = GᵀU ``columns`` (B, N) and R∘R ``squares`` (B, N), float64."""
 
     values: Tensor
@@ -189,7 +190,7 @@ class Group:
 
     @cached_property
     def kept_gram(self) -> Tensor:
-        """:meth:`gram`, kept and not to be changed; for blocks that keep their covariance."""
+        """:meth:`gram`, kept and not to be changed; for blocks that keep their covariance or eigenbasis."""
         return self.gram()
 
     @property
@@ -198,16 +199,16 @@ class Group:
         return COMPUTE.itemsize * self.size <= self.wide * self.rows.dtype.itemsize * self.num_rows
 
     @property
-    def turns(self) -> bool:
-        """Whether :attr:`turned` is kept for all dampings: wider than high, and small enough."""
-        return self.size > self.num_rows and self.keeps_covariance
+    def keeps_eigenbasis(self) -> bool:
+        """Whether :attr:`eigenbasis` is kept for all dampings: wider than high, of small rows that keep products."""
+        return self.size > self.num_rows and self.wide > 1
 
     @cached_property
-    def turned(self) -> Turned:
-        """The block in the eigenvectors of its Gram matrix, kept and not to be changed; for one that :attr:`turns`."""
+    def eigenbasis(self) -> Eigenbasis:
+        """The block in the eigenvectors of its Gram matrix, kept and not to be changed; where it :attr:`keeps_eigenbasis`."""
         values, vectors = torch.linalg.eigh(self.kept_gram[0])
         columns = self.lift(vectors.unsqueeze(0))[0]
-        return Turned(values.clamp_(min=0.0), columns, columns.square())
+        return Eigenbasis(values.clamp_(min=0.0), columns, columns.square())
 
     def project(self, x: Tensor) -> Tensor:
         """G x of each block: (count, N, k) from (count, B, k) float64."""
@@ -235,7 +236,7 @@ def groups_of(rows: Tensor, blocks: Blocks, first: int = 0, keep_products: bool 
 
     A block with more weights than samples, but fewer *active* weights (some gradient is not zero) than samples, is reduced
     to its active columns, which moves it to the primal side where nothing cancels. ``first`` numbers the first block;
-    ``keep_products`` lets small rows keep products up to ``WIDE`` times their size.
+    ``keep_products`` lets small rows keep GᵀG up to ``WIDE`` times their size, and the eigenvectors of GGᵀ.
     """
     num_rows = rows.shape[0]
     wide = 1

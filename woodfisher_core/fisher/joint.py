@@ -196,7 +196,8 @@ def _shrinking_grams(block: Group, keep: Tensor, levels: list[int]) -> Iterator[
         nested = inside is not None and not bool((stays & ~inside).any())
         if not nested:
             total, norms = whole, whole.diagonal(dim1=-2, dim2=-1)
-        total = total - _gram_of(block.rows, ~stays & inside if nested else ~stays, block)
+        gone = _gram_of(block.rows, ~stays & inside if nested else ~stays, block)
+        total = torch.sub(total, gone, out=gone)  # its memory is not needed any more
         if (total.diagonal(dim1=-2, dim2=-1) < UNCANCELLED * norms).any():
             total = _gram_of(block.rows, stays, block)
             norms = total.diagonal(dim1=-2, dim2=-1)
@@ -210,14 +211,19 @@ def _gram_of(rows: Tensor, picked: Tensor, block: Group) -> Tensor:
     if len(columns) == rows.shape[2]:
         return Group(rows, columns, block.first_block).gram()
     width = max(1, GATHERED_BYTES // (rows.dtype.itemsize * block.num_rows))
-    total = torch.zeros(1, block.num_rows, block.num_rows, dtype=COMPUTE, device=rows.device)
-    for some in columns.split(width):
-        total += Group(picked_columns(rows, some), some, block.first_block).gram()
+    grams = (Group(picked_columns(rows, some), some, block.first_block).gram() for some in columns.split(width))
+    total = next(grams)  # one of zeros where none is picked
+    for gram in grams:
+        total += gram
     return total
 
 
 def _dual_solve(gram: Tensor, target: Tensor, group: Group, damping: float) -> Tensor:
-    """(NλI + K)⁻¹ r."""
-    shifted = gram.clone()
-    shifted.diagonal(dim1=-2, dim2=-1).add_(group.num_rows * damping)
-    return torch.cholesky_solve(target, cholesky(shifted, group, damping))
+    """(NλI + K)⁻¹ r; K, which is as large as its factor, is lent for that and comes back as it was."""
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    before = diagonal.clone()
+    diagonal.add_(group.num_rows * damping)
+    try:
+        return torch.cholesky_solve(target, cholesky(gram, group, damping))
+    finally:
+        diagonal.copy_(before)

@@ -14,11 +14,11 @@ from torch import Tensor
 from woodfisher_core.errors import InputError
 from woodfisher_core.fisher.blocks import Blocks
 from woodfisher_core.fisher.dual import Dual
+from woodfisher_core.fisher.eigenbasis import EigenbasisSolver
 from woodfisher_core.fisher.groups import COMPUTE, Group, Window, groups_of
 from woodfisher_core.fisher.joint import joint_steps
 from woodfisher_core.fisher.primal import Primal
 from woodfisher_core.fisher.spectral import Spectral
-from woodfisher_core.fisher.turned import Turning
 from woodfisher_core.options import Solver
 
 
@@ -30,8 +30,9 @@ class EmpiricalFisher:
             read in parts.
         blocks: Partition of the d columns.
         first_block: Number of the first of them, for messages.
-        keep_products: Keep GᵀG, GGᵀ and, for the spectral solver, its eigenvectors also of blocks a few times wider than high,
-            where G is small (200 MB at most): the first joint step then takes longer than alone, all others less.
+        keep_products: Where G is small, keep GᵀG and GGᵀ also of blocks a few times wider than high, and for the spectral
+            solver the latter's eigenvectors (together 210 MB at most, of rows in bfloat16 twice that): the first joint step
+            then takes longer than alone, all others less.
     """
 
     def __init__(self, rows: Tensor | Window, blocks: Blocks, first_block: int = 0, keep_products: bool = False):
@@ -62,12 +63,15 @@ class EmpiricalFisher:
     @property
     def kept_nbytes(self) -> int:
         """Bytes that the groups hold or may come to hold: rows of their own, GᵀG of smaller blocks, GGᵀ with its eigenvectors
-        where that is smaller still, w and Gw of large ones."""
+        of wider ones whose rows are small, w and Gw of large ones."""
         own = [g for g in self.groups if isinstance(g.columns, Tensor) or g.rows.dtype is not self.rows.dtype]
         blocks = sum(
-            g.rows.shape[0] * (g.size**2 + (g.num_rows * (g.num_rows + 2 * g.size + 1) if g.turns else 0))
+            g.rows.shape[0]
+            * (
+                (g.size**2 if g.keeps_covariance else 0)
+                + (g.num_rows * (g.num_rows + 2 * g.size + 1) if g.keeps_eigenbasis else 0)
+            )
             for g in self.groups
-            if g.keeps_covariance
         )
         alone = sum(g.size + g.num_rows for g in self.groups if g.rows.shape[0] == 1 and g.size > g.num_rows)
         return sum(g.rows.nbytes for g in own) + COMPUTE.itemsize * (blocks + alone)
@@ -96,7 +100,7 @@ class EmpiricalFisher:
     def solver_of(self, group: Group, solver: Solver) -> type:
         """The class that handles ``group`` under the user's choice ``solver``."""
         if solver is Solver.SPECTRAL:
-            return Turning if group.turns else Spectral
+            return EigenbasisSolver if group.keeps_eigenbasis else Spectral
         if solver is Solver.AUTO:
             solver = Solver.DUAL if group.num_rows < group.size else Solver.PRIMAL
         return Dual if solver is Solver.DUAL else Primal
@@ -124,7 +128,7 @@ class EmpiricalFisher:
         inverses = torch.tensor(dampings, dtype=COMPUTE, device=self.rows.device).reciprocal()
         out = inverses.expand(self.blocks.dim, -1).contiguous()
         for group, prepared in zip(self.groups, self._prepared[solver], strict=True):
-            if isinstance(prepared, Spectral):
+            if isinstance(prepared, (Spectral, EigenbasisSolver)):
                 found = prepared.diagonals(dampings)
             else:
                 found = torch.stack([prepared.at(damping).diagonal() for damping in dampings])

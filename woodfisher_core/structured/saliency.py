@@ -25,8 +25,8 @@ from woodfisher_core.fisher.groups import (
     COMPUTE,
     FACTOR_LIMIT,
     SPECTRUM_LIMIT,
+    Eigenbasis,
     Group,
-    Turned,
     check_condition,
     cholesky,
 )
@@ -40,13 +40,13 @@ BATCH_BYTES = 1 << 26
 class Undamped(NamedTuple):
     """What the saliencies of rows G and θ share over dampings, float64.
 
-    ``gram`` is GGᵀ (1, N, N), None where D ≤ N and it has no use; ``pulls`` (num_groups, N) are u = G_C θ_C; ``turned`` is there
-    where the rows' block keeps it.
+    ``gram`` is GGᵀ (1, N, N), None where D ≤ N and it has no use; ``pulls`` (num_groups, N) are u = G_C θ_C; ``eigenbasis`` is
+    there where the rows' block keeps it.
     """
 
     gram: Tensor | None
     pulls: Tensor
-    turned: Turned | None = None
+    eigenbasis: Eigenbasis | None = None
 
 
 def magnitude_saliency(weights: Tensor, groups: Sequence[ChannelGroup]) -> Tensor:
@@ -70,9 +70,8 @@ def undamped(
     block = _block(rows)
     if block.size <= block.num_rows:
         return Undamped(None, pulls)
-    # Columns without any gradient may have left the Fisher's block.
-    kept = [group for group in (fisher.groups if fisher else ()) if group.turns and group.size == block.size]
-    return Undamped(kept[0].kept_gram, pulls, kept[0].turned) if kept else Undamped(block.gram(), pulls)
+    kept = [group for group in (fisher.groups if fisher else ()) if group.keeps_eigenbasis]
+    return Undamped(kept[0].kept_gram, pulls, kept[0].eigenbasis) if kept else Undamped(block.gram(), pulls)
 
 
 def fisher_saliency(
@@ -94,7 +93,7 @@ def fisher_saliency(
     """
     check_damping(damping)
     _check_fit(rows, weights)
-    gram, all_pulls, turned = known or undamped(rows, weights, groups)
+    gram, all_pulls, eigenbasis = known or undamped(rows, weights, groups)
     block = _block(rows)
     primal = block.size <= block.num_rows
     if primal:
@@ -107,11 +106,11 @@ def fisher_saliency(
         condition = shifted.diagonal(dim1=-2, dim2=-1).sum(-1) / block.num_rows / damping
         check_condition(condition, FACTOR_LIMIT, block, damping)
         shifted.diagonal(dim1=-2, dim2=-1).add_(block.num_rows * damping)
-        if turned is None or float(condition) > SPECTRUM_LIMIT:
+        if eigenbasis is None or float(condition) > SPECTRUM_LIMIT:
             factor = cholesky(shifted, block, damping)[0]
             whiten = partial(_by_factor, factor, rows)
         else:
-            whiten = partial(_by_spectrum, turned, block.num_rows * damping)
+            whiten = partial(_by_spectrum, eigenbasis, block.num_rows * damping)
     theta = weights.to(COMPUTE)
     found = torch.empty(len(groups), dtype=COMPUTE, device=rows.device)
     for numbers, places in _together(groups, block.num_rows, rows.device):
@@ -194,9 +193,9 @@ def _by_factor(factor: Tensor, rows: Tensor, places: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(factor, columns, upper=False).mT.unflatten(0, places.shape)
 
 
-def _by_spectrum(turned: Turned, shift: float, places: Tensor) -> Tensor:
+def _by_spectrum(eigenbasis: Eigenbasis, shift: float, places: Tensor) -> Tensor:
     """Z_Cᵀ of the eigenvectors, (count, |C|, N); ``shift`` is Nλ."""
-    return turned.columns[places].mul_((turned.values + shift).rsqrt())
+    return eigenbasis.columns[places].mul_((eigenbasis.values + shift).rsqrt())
 
 
 def _complement(whitened: Tensor) -> Tensor:
