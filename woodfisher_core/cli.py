@@ -30,14 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def exit_status(action: Callable[[], int]) -> int:
-    """What ``action`` returns, or 2 after an error of this package said in one line on standard error."""
+    """What ``action`` returns, 2 after an error of this package said in one line on standard error, or ``READER_GONE``."""
     try:
         status = action()
         sys.stdout.flush()
         return status
-    except (
-        BrokenPipeError
-    ):  # who reads has seen enough, as ``head`` has: no traceback, and none when Python flushes at its end
+    except BrokenPipeError:
+        # Who reads has seen enough, as ``head`` has: no traceback, and none when Python flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except WoodFisherError as error:

@@ -288,10 +288,10 @@ def test_without_held_out_samples_the_knob_is_named(space):
 
 def test_one_step_speaks_of_woodfisher_alone():
     asked = setting(method="magnitude", stages=4, num_samples=20)
-    config = trust.one_step(asked)
+    config = held_out.one_step(asked)
     assert (config.method, config.stages, config.batchnorm_images) == ("woodfisher", 1, 0)
-    assert trust.one_step(config) == config
-    assert trust.one_step(setting(update=Update.INDEPENDENT, update_scale=0.5)).update_scale == 0.5
+    assert held_out.one_step(config) == config
+    assert held_out.one_step(setting(update=Update.INDEPENDENT, update_scale=0.5)).update_scale == 0.5
 
 
 def test_agreement_in_rank_and_size():
