@@ -108,9 +108,10 @@ def controls(large: bool) -> tuple[str, int, int, list[str]]:
         images = st.segmented_control(
             "Held-out images",
             IMAGES,
-            default=100 if large else 1000,
+            default=100 if large else 300,
             required=True,
-            help="At most so many training images that the Fisher has not seen: losses are predicted and measured on them.",
+            help="At most so many training images that the Fisher has not seen: losses are predicted and measured on them. With "
+            "few, they stay nearly the same whatever the Fisher samples N.",
             **bound("trust-images"),
         )
         updates = st.segmented_control(
