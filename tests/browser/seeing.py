@@ -7,15 +7,15 @@ PATIENCE = 90_000  # milliseconds: two slow cores may share this with other work
 DRAWN = ":not([data-retained])"
 
 
-def ready(page: Page, charts: int | None = None, patience: float = PATIENCE) -> None:
-    """Waits for a view that says it is finished and is, with so many charts, and finds no error on it."""
+def ready(page: Page, charts: int | None = None, patience: float = PATIENCE, notices: int = 0) -> None:
+    """Waits for a view that says it is finished and is, with so many charts, and finds no error and so many notices on it."""
     expect(page.get_by_text("Up to date", exact=False)).to_be_visible(timeout=patience)
     expect(page.locator("[data-test-script-state=notRunning]")).to_have_count(1, timeout=patience)
     expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=patience)
     if charts is not None:
         expect(drawn(page)).to_have_count(charts, timeout=patience)
     expect(page.get_by_test_id("stException")).to_have_count(0)
-    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+    expect(page.get_by_test_id("stAlert")).to_have_count(notices)
 
 
 def keyed(page: Page, key: str, inside: str = "") -> Locator:

@@ -36,7 +36,7 @@ def test_a_model_and_data_come_in_and_are_pruned(page: Page, app_without_data: s
     bring(page, 1, "digs.npz", sample_data("digits"))
     expect(page.get_by_text(re.compile("read by digits-mlp and digits-cnn")).first).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text(re.compile(r"my net answers 98\.40"))).to_be_visible(timeout=PATIENCE)
-    ready(page)
+    ready(page, notices=2)  # that both have come in
     page.get_by_role("link", name="Prune it in Explore").click()
     headline = page.get_by_text(re.compile(r"^Removing 80\.0.*from 98\.40"))
     expect(headline).to_be_visible(timeout=PATIENCE)
