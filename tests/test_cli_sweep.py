@@ -10,6 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from woodfisher_core import cli
+from woodfisher_core.commands import sweep as sweep_command
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.jobs import JobStatus, StoreQueue
 from woodfisher_core.models import MODELS
@@ -209,6 +210,21 @@ def test_cancelled_elsewhere(run, place, monkeypatch):
     monkeypatch.undo()
     assert "4 of 4" not in run(*GRID)[1]
     assert [part.value["reused"] for part in queue.parts(1)] == [False] * 4
+
+
+def test_ctrl_c_waits_for_a_step():
+    """The first is remembered, the second strikes at once; before and after, the first does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with sweep_command._between_steps() as told:
+            signal.raise_signal(signal.SIGINT)
+            assert told.is_set()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_interrupted(place):

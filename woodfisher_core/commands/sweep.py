@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType
 
 from tqdm import tqdm
 
@@ -194,12 +196,38 @@ def _run(queue: StoreQueue, job: Job, space: Workspace, workers: int) -> None:
             if workers > 1:
                 pool = stack.enter_context(WorkerPool(workers))
                 stack.enter_context(sweeps_on(pool, workers))
-            run_job(queue, job, space)
+            with _between_steps() as told:
+                run_job(queue, job, space, stop=told.is_set)
+            if told.is_set():
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
         queue.cancel(job.number)  # else a worker would go on with it
         done = counted(len(queue.parts(job.number)), "point")
         print(f"job {job.number}: kept {done}; the same command goes on with the others", file=sys.stderr)
         raise
+
+
+@contextmanager
+def _between_steps() -> Iterator[threading.Event]:
+    """Within the block Ctrl-C sets this event; the second one interrupts at once.
+
+    Striking anywhere, within a transaction for one, it could leave the store locked against this very process.
+    """
+    told = threading.Event()
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        if told.is_set():
+            signal.default_int_handler(number, frame)
+        told.set()
+
+    if threading.current_thread() is not threading.main_thread():  # which alone hears of signals
+        yield told
+        return
+    before = signal.signal(signal.SIGINT, tell)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
