@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
+from app.binding import in_link
 from app.shared import store
 from app.words import percent, share
+from woodfisher_core.data.brought import DATA, title_of
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments import PruneConfig
@@ -26,6 +28,11 @@ class Baseline:
     @property
     def name(self) -> str:
         return compare.name_of(self.row)
+
+    @property
+    def place(self) -> str:
+        """The network and the data, own data by the name that their user gave them."""
+        return f"{self.row['model']} on {title_of(DATA, self.row['dataset'])}"
 
     def alike(self, config: PruneConfig) -> bool:
         """Whether ``config`` prunes the same network on the same data, so that a difference means something."""
@@ -68,7 +75,7 @@ def pinned(opened: Store) -> Baseline | None:
         return None
     row = found.iloc[0]
     pin(row["key"])
-    st.query_params[PARAMETER] = row["key"][: compare.KEY_DIGITS]
+    in_link(PARAMETER, row["key"][: compare.KEY_DIGITS])
     metrics = opened.metrics([int(row["id"])])
     return Baseline(row, compare.curve_table(row.to_frame().T, metrics))
 
@@ -88,9 +95,7 @@ def beside(baseline: Baseline, config: PruneConfig, key: str, sparsity: float, p
         st.caption(f":material/keep: This is the baseline, **{baseline.name}**.")
         return
     if not baseline.alike(config):
-        st.caption(
-            f":material/keep: The baseline, **{baseline.name}**, is {row['model']} on {row['dataset']}: not compared."
-        )
+        st.caption(f":material/keep: The baseline, **{baseline.name}**, is {baseline.place}: not compared.")
         return
     st.caption(f":material/keep: Against the baseline, **{baseline.name}**:")
     difference = compare.against(
@@ -121,7 +126,5 @@ def banner(baseline: Baseline) -> None:
         numbers = [] if pd.isna(row["accuracy"]) else [f"accuracy {percent(row['accuracy'])}"]
         numbers += [] if pd.isna(row["sparsity"]) else [f"sparsity {share(row['sparsity'], 1)}"]
         numbers += [] if pd.isna(row["loss"]) else [f"loss {row['loss']:.3f} nats"]
-        st.markdown(
-            f":material/keep: Baseline **{baseline.name}** · {row['model']} on {row['dataset']} · {', '.join(numbers)}"
-        )
+        st.markdown(f":material/keep: Baseline **{baseline.name}** · {baseline.place} · {', '.join(numbers)}")
         st.button("Unpin", icon=":material/keep_off:", key="unpin", on_click=unpin)

@@ -10,6 +10,7 @@ from app.attempts import attempt
 from app.baseline import link_to, linked, pin
 from app.explain_runs import curve_sentence, layers_sentence
 from app.linking import gradual_link_of, link_of, lost_sentence
+from app.runs_table import in_words
 from app.showing import show
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments.gradual import GradualConfig
@@ -102,7 +103,7 @@ def side_by_side(runs: pd.DataFrame) -> None:
     settings = compare.differing(runs)
     forms = {"accuracy": "{:.2f} %", "loss": "{:.4f} nats", "sparsity": "{:.4f}"}
     rows = {name: [_written(value, form) for value in runs[name]] for name, form in forms.items()}
-    rows |= {name.replace("_", " "): [compare.written(value) for value in runs[name]] for name in settings}
+    rows |= {name.replace("_", " "): in_words(runs[name]).tolist() for name in settings}
     columns = [compare.name_of(run) for _, run in runs.iterrows()]
     # Two runs may have been given one name.
     columns = [f"{c} (#{n})" if columns.count(c) > 1 else c for c, n in zip(columns, runs["id"], strict=True)]

@@ -26,7 +26,7 @@ def show_table(verdicts: pd.DataFrame, baseline: str, sentence: str) -> None:
             ),
             "seconds": points(
                 format="%.3g",
-                help="To prune once from nothing on this machine, without evaluation. Measured in the view cost.",
+                help="To prune once from nothing on this machine, without evaluation.",
             ),
         },
     )

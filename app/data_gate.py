@@ -67,7 +67,7 @@ def require(spec: DataSetSpec) -> None:
     if is_own(spec.name) and not is_here(DATA, spec.name):
         st.info(
             f"**The data set `{spec.name}` is not on this machine.** It stays where it was brought, and can be removed there. "
-            "Bring the same file on the page **Your model** and this link works, or choose other data on the left.",
+            "Bring the same file on the page **Your model** and this link works, or choose other data in the sidebar.",
             icon=":material/database:",
         )
         st.stop()
@@ -76,7 +76,7 @@ def require(spec: DataSetSpec) -> None:
         return
     except InputError as error:
         missing = str(error)
-    digits = "The digits networks need no download: choose **digits-mlp** or **digits-cnn** on the left."
+    digits = "The digits networks need no download: choose **digits-mlp** or **digits-cnn** in the sidebar."
     if spec.download is None:
         st.info(
             f"**This network reads {spec.label}**, which is not on this machine and has no download. Start the app with the "

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app.state import Notes, View
-from app.words import gap_words, percent, share
+from app.words import gap_words, number, percent, share
 from woodfisher_core.evaluation import CONFIDENT, Evaluation, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.problem import Problem
@@ -52,9 +52,9 @@ def headline(
             verdict = gap_words(gap, noise, more="better than that", less="worse than that")
             text += f" The best of the others, {get_method(name).label}, keeps {percent(best.accuracy)}: yours is {verdict}."
     st.markdown(text)
-    number = partial(st.metric, border=True, height="stretch")
+    shown = partial(st.metric, border=True, height="stretch")
     with st.grid(4, min_column_width=165):
-        number(
+        shown(
             "Accuracy",
             percent(pruned.accuracy),
             _change(pruned.accuracy - dense.accuracy, ".2f"),
@@ -63,16 +63,16 @@ def headline(
         )
         magnitude = rivals.get("magnitude")
         if magnitude is not None:
-            number(
+            shown(
                 "Over magnitude",
-                f"{pruned.accuracy - magnitude.accuracy:+.2f}",
+                number(pruned.accuracy - magnitude.accuracy, "+.2f"),
                 f"it has {percent(magnitude.accuracy)}",
                 delta_color="off",
                 delta_arrow="off",
                 help="Percentage points against the baseline that looks at no data, at the same sparsity.",
             )
-        number("Weights kept", f"{mask.kept:,}", f"of {total:,}", delta_color="off", delta_arrow="off")
-        number(
+        shown("Weights kept", f"{mask.kept:,}", f"of {total:,}", delta_color="off", delta_arrow="off")
+        shown(
             "Test loss (nats)",
             format(pruned.loss, ".3f") if math.isfinite(pruned.loss) else "not finite",
             _change(pruned.loss - dense.loss, ".3f"),
@@ -109,11 +109,12 @@ def write_notes(notes: Notes, space: Workspace, view: View, outcome: Outcome) ->
     if config.damping_scale is DampingScale.RELATIVE:
         in_force = space.damping(config)
         notes.damping.caption(
-            f"λ = {config.damping:g} × {curvature:.1e}, the mean of $F_{{jj}}$: **λ = {in_force:.1e}**."
+            f"λ = {config.damping:g} × {number(curvature, '.1e')}, the mean of $F_{{jj}}$: "
+            f"**λ = {number(in_force, '.1e')}**."
         )
     else:
         notes.damping.caption(
-            f"The mean of $F_{{jj}}$ is {curvature:.1e}; λ is {config.damping / curvature:.2g} times that."
+            f"The mean of $F_{{jj}}$ is {number(curvature, '.1e')}; λ is {number(config.damping / curvature, '.2g')} times that."
             if curvature > 0
             else "All gradients are zero: only the damping is left."
         )
@@ -177,7 +178,7 @@ def saliency_sentence(problem: Problem, config: PruneConfig, outcome: Outcome) -
     if any(math.isfinite(threshold) for threshold in outcome.mask.thresholds):
         parts.append("Weights left of the line go.")
     if config.scope is Scope.GLOBAL and math.isfinite(outcome.mask.thresholds[0]):
-        parts.append(f"It stands at {outcome.mask.thresholds[0]:.1e} in every layer.")
+        parts.append(f"It stands at {number(outcome.mask.thresholds[0], '.1e')} in every layer.")
     parts.append("The statistic" + method.meaning.removeprefix("It"))
     parts.append(f"What lies more than {HISTOGRAM_DECADES} decades below the largest stands in the first bar.")
     zeros = sum(zero_counts(problem.parameters, outcome.saliency).values())
@@ -197,7 +198,8 @@ def loss_sentence(change: LossChange) -> str:
     text = ""
     if outside is not None and change.measured_held_out is not None:
         predicted, measured = outside.total, change.measured_held_out
-        text = f"On held-out training images the model predicts {predicted:+.3f} nats, measured are {measured:+.3f}"
+        text = f"On held-out training images the model predicts {number(predicted, '+.3f')} nats, measured are "
+        text += number(measured, "+.3f")
         ratio = predicted / measured if measured > 0 else math.nan
         if math.isfinite(ratio) and ratio > 0:
             text += f": {share(ratio)} of it" if ratio <= 10 else f": {ratio:.0f} times too much"
@@ -210,9 +212,8 @@ def loss_sentence(change: LossChange) -> str:
     elif outside is None:
         text = "All training images went into the Fisher: none are left to check the prediction on. "
     if change.damping_penalty:
-        text += (
-            f"The damping's own penalty on the step, {change.damping_penalty:.2g} nats, is no part of the prediction."
-        )
+        penalty = number(change.damping_penalty, ".2g")
+        text += f"The damping's own penalty on the step, {penalty} nats, is no part of the prediction."
     return text.strip()
 
 
@@ -231,6 +232,15 @@ def class_sentence(classes: pd.DataFrame) -> str:
     drops = classes["dense"] - classes["pruned"]
     if not drops.max() > 0:
         return "No class loses."
+    lost = int(((classes["pruned"] == 0) & (classes["dense"] > 0)).sum())
+    if lost > 1:
+        left = int((classes["pruned"] > 0).sum())
+        rest = (
+            f"what accuracy is left comes from {f'the other {left}' if left > 1 else 'one alone'}"
+            if left
+            else "no answer is right any more"
+        )
+        return f"{lost} of {len(classes)} classes are at {percent(0.0, 0)}: {rest}."
     worst = classes.loc[drops.idxmax()]
     before, after = percent(worst["dense"], 1), percent(worst["pruned"], 1)
     return f"An average hides this: class {worst['class']} loses most, from {before} to {after}."

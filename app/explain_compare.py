@@ -9,8 +9,18 @@ from app.words import duration, listed, percent, share
 from woodfisher_core.experiments.verdicts import BETTER, EQUAL, MISSING, WORSE
 from woodfisher_core.published import SOURCE, Column
 
+# Points of accuracy that are little.
+NEAR = 1.0
 
-def finding(verdicts: pd.DataFrame, best: pd.DataFrame, baseline: str, dense: float, where: str) -> str:
+
+def finding(
+    verdicts: pd.DataFrame,
+    best: pd.DataFrame,
+    baseline: str,
+    dense: float,
+    where: str,
+    guessing: tuple[float, float] | None = None,
+) -> str:
     """Who keeps most, who is level with it, and what the baseline keeps.
 
     Args:
@@ -19,16 +29,22 @@ def finding(verdicts: pd.DataFrame, best: pd.DataFrame, baseline: str, dense: fl
         baseline: Its label.
         dense: Accuracy of the network before, in percent.
         where: Where this is, as ``80 % sparsity``.
+        guessing: What guessing gives, and its noise, in percent (see ``Evaluation.guessing``).
     """
     known = verdicts[verdicts["accuracy"].notna()].set_index("label")
     if known.empty:
         return f"At {where} no method gives a result in this setting."
     winner = known["accuracy"].idxmax()
+    most = percent(known.loc[winner, "accuracy"])
+    if guessing is not None and known["accuracy"].max() <= sum(guessing):
+        return (
+            f"At {where} no method keeps anything: the best, {winner}, has **{most}**, and guessing gives "
+            f"{percent(guessing[0])} (dense {percent(dense)})."
+        )
     if known["accuracy"].nunique() == 1 and len(known) > 1:
-        same = percent(known.loc[winner, "accuracy"])
-        return f"At {where} all methods keep the same: **{same}** of the dense {percent(dense)}."
+        return f"At {where} all methods keep the same, **{most}** (dense {percent(dense)})."
     level = [row.label for row in best.itertuples() if row.verdict == EQUAL and row.label != winner]
-    text = f"At {where} **{winner}** keeps most: **{percent(known.loc[winner, 'accuracy'])}** of the dense {percent(dense)}"
+    text = f"At {where} **{winner}** keeps most, **{most}** (dense {percent(dense)})"
     text += f"; {listed(level)} {_are(level)} equal to it within the noise. " if level else ", beyond the noise. "
     if baseline not in known.index or baseline == winner:
         return text.strip()
@@ -141,14 +157,28 @@ def layers_sentence(layers: pd.DataFrame, sparsity: float, baseline: str) -> str
 
 
 def images_sentence(points: pd.DataFrame, sparsity: float) -> str:
-    """From how many images on more of them bring little."""
-    most = points[points["images"] == points["images"].max()]
+    """Who keeps most with all images, from how many on that changes little, and where fewer images gave more."""
+    all_of_them = points["images"].max()
+    most = points[(points["images"] == all_of_them) & points["mean"].notna()]
+    if most.empty:
+        return f"At {share(sparsity)} and {_images(all_of_them)} no method gives a result."
     best = most.loc[most["mean"].idxmax()]
-    few = points[(points["label"] == best["label"]) & (points["mean"] >= best["mean"] - 1.0)]["images"].min()
-    return (
-        f"At {share(sparsity)} and {best['images']:,} images {best['label']} keeps most, {percent(best['mean'])}; it "
-        f"is within a point of that from {few:,} image{'s' if few > 1 else ''} on."
-    )
+    text = f"At {share(sparsity)} and {_images(all_of_them)} {best['label']} keeps most, {percent(best['mean'])}"
+    line = points[points["label"] == best["label"]].sort_values("images")
+    # A mean that is missing is not near either.
+    near = ((line["mean"] - best["mean"]).abs() <= NEAR)[::-1].cummin()[::-1]
+    few = line.loc[near, "images"].min()
+    if few < all_of_them:
+        text += f"; from {_images(few)} on it is within a point of that"
+    top = points.loc[points["mean"].idxmax()]
+    if top["mean"] > best["mean"]:
+        whose = "its own" if top["label"] == best["label"] else f"that of {top['label']}"
+        text += f". The highest mean of all is {whose} with {_images(top['images'])}, {percent(top['mean'])}"
+    return f"{text}."
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
 
 
 def left_out(verdicts: pd.DataFrame) -> str:

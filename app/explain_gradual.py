@@ -143,14 +143,22 @@ def loss_sentence(label: str, epochs: Epochs, dense_loss: float) -> str:
 
 def headline(config: GradualConfig, label: str, epochs: Epochs, at_once: float, dense: float) -> str:
     """The page's answer in a sentence."""
-    final, steps = share(config.schedule.final), len(config.schedule.levels)
-    begin = (
-        f"Pruned to **{final}** at once, {label} leaves **{percent(at_once)}** of the dense network's {percent(dense)}"
-    )
+    final, how = share(config.schedule.final), _how(config)
+    begin = f"Pruned to **{final}** at once, {label} leaves **{percent(at_once)}** (dense {percent(dense)})"
     if len(epochs) < config.epochs:
-        return f"{begin}. In {steps} step{_s(steps)} with training in between: see below."
+        return f"{begin}. {how[0].upper()}{how[1:]}: see below."
     reached = epochs[-1]["after"]["accuracy"]
-    return f"{begin}; in {steps} step{_s(steps)} with training in between, **{percent(reached)}**."
+    return f"{begin}; {how}, **{percent(reached)}**."
+
+
+def _how(config: GradualConfig) -> str:
+    """How often it prunes, and when it trains: between the steps, where there are several."""
+    steps, schedule = len(config.schedule.levels), config.schedule
+    if steps > 1:
+        return f"in {steps} steps with training in between"
+    before, after = schedule.end_epoch - 1, config.epochs - schedule.end_epoch + 1
+    begin = f"in 1 step after {before} epoch{_s(before)} of training and" if before else "in 1 step"
+    return f"{begin} with {after} epoch{_s(after)} of training after it"
 
 
 def verdict_sentence(rivals: pd.DataFrame, tests: int) -> str:

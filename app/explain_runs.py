@@ -3,10 +3,13 @@
 import pandas as pd
 
 from app.words import listed, percent, share
+from woodfisher_core.jobs.titles import network_words
 from woodfisher_core.store import compare
 
 # How much accuracy a run may lose and still count as "as good".
 ALLOWED_LOSS = 1.0
+# So many equally accurate runs are named; of more the sparsest.
+MOST_NAMED = 3
 
 
 def found_sentence(table: pd.DataFrame) -> str:
@@ -14,17 +17,29 @@ def found_sentence(table: pd.DataFrame) -> str:
     done = table.dropna(subset=["accuracy", "sparsity"])
     if done.empty:
         return ""
-    best = done.loc[done["accuracy"].idxmax()]
-    words = f"Most accurate: **{compare.name_of(best)}**, {percent(best['accuracy'])}."
+    parts = list(done.groupby(list(compare.ALIKE), sort=False))
+    # Accuracies of one network say nothing beside those of another, nor on other data.
+    best = [f"on {network_words(*place)} {_best(part)}" if len(parts) > 1 else _best(part) for place, part in parts]
+    words = f"Most accurate: {'; '.join(best)}."
     good = done[done["accuracy"] >= done["dense_accuracy"] - ALLOWED_LOSS]
     within = f"within {ALLOWED_LOSS:g} point of its dense network"
     if good.empty:
         return f"{words} None is {within}."
     sparsest = good.sort_values(["sparsity", "accuracy"]).iloc[-1]
+    where = f", on {network_words(*sparsest[list(compare.ALIKE)])}" if len(parts) > 1 else ""
     return (
-        f"{words} Sparsest {within}: **{compare.name_of(sparsest)}**, {percent(sparsest['accuracy'])} of "
-        f"{percent(sparsest['dense_accuracy'])}."
+        f"{words} Sparsest {within}: **{compare.name_of(sparsest)}**{where}, {percent(sparsest['accuracy'])} (dense "
+        f"{percent(sparsest['dense_accuracy'])})."
     )
+
+
+def _best(runs: pd.DataFrame) -> str:
+    """The most accurate of these; of equally accurate ones the sparsest first."""
+    level = runs[runs["accuracy"] == runs["accuracy"].max()].sort_values("sparsity", ascending=False)
+    names = [f"**{compare.name_of(run)}**" for _, run in level.iterrows()]
+    if len(names) > MOST_NAMED:
+        names = [names[0], f"{len(names) - 1:,} others"]
+    return f"{listed(names)}, {percent(level['accuracy'].iloc[0])}{' each' if len(names) > 1 else ''}"
 
 
 def curve_sentence(points: pd.DataFrame) -> str:
@@ -35,6 +50,11 @@ def curve_sentence(points: pd.DataFrame) -> str:
         f"Rings are the runs themselves; highest is {best['name']}, {percent(best['accuracy'])} at "
         f"{share(best['sparsity'], 1)}."
     )
+    if points["gradual"].nunique() > 1:
+        words += (
+            " The line of a gradual run follows one network through its training; that of any other joins prunings that know "
+            "nothing of each other."
+        )
     bare = own.loc[~own["run"].isin(points.loc[~points["own"], "run"]), "name"]
     if len(bare):
         words += f" No curve was kept with {listed(list(bare))}."

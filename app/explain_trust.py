@@ -65,7 +65,7 @@ def verdict(predicted: float, measured: float) -> str:
 def finding(path: pd.DataFrame, removals: pd.DataFrame, config: PruneConfig, removed: float) -> str:
     """The page's finding in one paragraph; ``removed`` is the sparsity reached."""
     if removed == 0:
-        return "At sparsity 0 nothing is removed: there is no step to predict. Raise the sparsity on the left."
+        return "At sparsity 0 nothing is removed: there is no step to predict. Raise the sparsity in the sidebar."
     end = path[(path["samples"] == HELD_OUT) & (path["t"] == 1.0)].iloc[0]
     words = [
         f"At sparsity {share(removed, 1)} ({UPDATE_NAMES[config.update.value]}) the quadratic model foresees "
@@ -78,10 +78,13 @@ def finding(path: pd.DataFrame, removals: pd.DataFrame, config: PruneConfig, rem
             "no parabola around the dense weights can tell."
         )
     alone = removals[removals["removal"] == ALONE]
-    found, rival = (agreement(alone[column], alone["measured"]).rank for column in ("predicted", "magnitude"))
+    whole, statistic, magnitude = (
+        agreement(alone[column], alone["measured"]).rank for column in ("predicted", "statistic", "magnitude")
+    )
     words.append(
-        f"Of single weights it knows better which matter: its rank correlation with the measured change is **{found:.2f}** "
-        f"(magnitude: {rival:.2f})."
+        "Which single weights matter, with nothing to make up for them: the parabola with its slope ranks them at "
+        f"**{whole:.2f}** (rank correlation with the measured change), the statistic that pruning goes by, which takes the slope "
+        f"for zero, at **{statistic:.2f}**, magnitude at {magnitude:.2f}.".replace("at -", "at −")
     )
     return " ".join(words)
 

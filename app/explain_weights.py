@@ -1,15 +1,18 @@
 """The sentences around single weights, around a layer's picture, and around a pinned setting."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from app.words import gap_words
+from app.words import gap_words, listed, number
 from woodfisher_core.evaluation import CONFIDENT, Evaluation, paired_standard_error
 from woodfisher_core.experiments.layer_pictures import InputViews, Picture
-from woodfisher_core.experiments.weights import Pick, contested
+from woodfisher_core.experiments.weights import MOST_PICKED, Numbers, Pick, contested
 from woodfisher_core.parameters import Layer
+
+# Of words that say nothing so many are repeated, and so much of each.
+MOST_QUOTED, LONGEST_WORD = 5, 20
 
 
 def scatter_sentence(
@@ -20,7 +23,7 @@ def scatter_sentence(
     correlation = both.corr(method="spearman").iloc[0, 1]
     where = "" if everything else " in this layer"
     words = [
-        f"Ranked by size and by {method}, the {len(table):,} weights{where} correlate at {correlation:.2f}."
+        f"Ranked by size and by {method}, the {len(table):,} weights{where} correlate at {number(correlation, '.2f')}."
         if math.isfinite(correlation)
         else f"{len(table):,} weights{where}."
     ]
@@ -51,10 +54,10 @@ def pick_sentence(pick: Pick | None, found: pd.DataFrame, method: str, rival: st
         return {
             Pick.SAVED: f"None is kept {where} that {rival} would remove."
             if rival
-            else "Nothing to hold it against: compare with another method on the left.",
+            else "Nothing to hold it against: compare with another method in the sidebar.",
             Pick.GIVEN_UP: f"None is removed {where} that {rival} would keep."
             if rival
-            else "Nothing to hold it against: compare with another method on the left.",
+            else "Nothing to hold it against: compare with another method in the sidebar.",
             Pick.MOVED: f"No weight that stays {where} was changed: the update is none, or nothing was removed.",
             Pick.NEAR: f"There is no threshold {where}: nothing is removed, a pattern decides, or the method chooses by itself.",
         }[pick]
@@ -67,6 +70,29 @@ def pick_sentence(pick: Pick | None, found: pd.DataFrame, method: str, rival: st
     }[pick]
 
 
+def passed_sentence(numbers: Numbers, total: int, elsewhere: Sequence[int] = (), layer: str | None = None) -> str:
+    """Which words of the numbers' field choose no weight, and why; ``elsewhere`` are weights outside the chosen ``layer``."""
+    parts = []
+    if numbers.words:
+        parts.append(f"{_quoted(numbers.words)} (no whole number from 0 on)")
+    if numbers.beyond:
+        parts.append(f"{_quoted(numbers.beyond)} (the network's weights have the numbers 0 to {total - 1})")
+    if elsewhere:
+        parts.append(
+            f"{_quoted([str(position) for position in elsewhere])} (not in {layer}: choose all layers to see them)"
+        )
+    if numbers.more:
+        parts.append(f"the last {numbers.more:,} (more than {MOST_PICKED} are not shown)")
+    return f" Passed over: {'; '.join(parts)}." if parts else ""
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """The first few, as code: they may come from a link, and are no Markdown."""
+    shown = [f"`{word[:LONGEST_WORD].replace('`', '')}`" for word in words[:MOST_QUOTED]]
+    rest = len(words) - len(shown)
+    return listed([*shown, f"{rest:,} more"] if rest else shown)
+
+
 def moves_sentence(found: pd.DataFrame) -> str:
     """What the update did to the chosen weights."""
     kept, gone = found[found["kept"]], found[~found["kept"]]
@@ -75,7 +101,7 @@ def moves_sentence(found: pd.DataFrame) -> str:
         most = kept.loc[kept["change"].abs().idxmax()]
         words.append(
             f"Those kept move by {kept['change'].abs().mean():.3f} on average, to make up for what went; most moves "
-            f"{most['name']}, from {most['before']:.3f} to {most['after']:.3f}."
+            f"{most['name']}, from {number(most['before'], '.3f')} to {number(most['after'], '.3f')}."
         )
     elif len(kept):
         words.append("Those kept stay where they were: there is no update.")
@@ -89,7 +115,8 @@ def picture_sentence(picture: Picture, mask: pd.DataFrame, layer: Layer, kept: i
     out, into = layer.shape[:2]
     kernel = "" if len(layer.shape) == 2 else ", kernels of " + "×".join(str(n) for n in layer.shape[2:])
     words = [
-        f"{layer.name}: {_counted(out, 'output')} by {_counted(into, 'input')}{kernel}; {kept:,} of {layer.numel:,} weights stay."
+        f"{layer.module}: {_counted(out, 'output')} by {_counted(into, 'input')}{kernel}; {kept:,} of {layer.numel:,} weights "
+        "stay."
     ]
     if picture.weights_a_cell > 1:
         words.append(
@@ -114,7 +141,7 @@ def _counted(count: int, name: str) -> str:
 def views_sentence(views: InputViews, layer: Layer, unread: int, pixels: int) -> str:
     """What a first layer's neurons look at; ``unread`` of the input's ``pixels`` no neuron reads."""
     most, least = views.neurons.iloc[0], views.neurons.iloc[-1]
-    words = f"Neuron {most['neuron']} of {layer.name} keeps most, {most['kept']:,} of {most['total']:,}"
+    words = f"Neuron {most['neuron']} of {layer.module} keeps most, {most['kept']:,} of {most['total']:,}"
     words += f"; number {least['neuron']} the fewest drawn, {least['kept']:,}."
     if pixels:
         words += f" {unread:,} of the {pixels:,} pixels are read by no neuron of the layer."

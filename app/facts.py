@@ -45,7 +45,7 @@ def _built(model: str) -> tuple[int, tuple[str, ...], bool]:
     network = get_model(model).build()
     parameters = PrunableParameters.from_model(network)
     has_batchnorm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-    return parameters.num_prunable, tuple(layer.module for layer in parameters.layers), has_batchnorm
+    return parameters.num_prunable, parameters.modules, has_batchnorm
 
 
 def present(spec: ModelSpec) -> str:

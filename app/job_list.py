@@ -10,6 +10,7 @@ from app.jobs import POLL_SECONDS, cancel, progress, queue
 from app.shared import store
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.jobs import Job
+from woodfisher_core.jobs.kinds import parts_words
 from woodfisher_core.jobs.starting import ensure_worker
 
 # While parts are finished the whole page, with its table of runs, is drawn again so often.
@@ -48,7 +49,8 @@ def job_list() -> None:
         live()
         over = [job for job in found if job.over]
         if over:
-            st.dataframe(_table(over[:SHOWN]), hide_index=True)
+            shown = over[:SHOWN]
+            st.dataframe(_table(shown, queue().failed_parts([job.number for job in shown])), hide_index=True)
             if len(over) > SHOWN:
                 st.caption(f"The last {SHOWN} of {len(over):,}; all of them: `python -m woodfisher_core jobs list`.")
 
@@ -59,13 +61,14 @@ def _line(job: Job) -> None:
         st.button("Stop", icon=":material/stop:", key=f"stop-job-{job.number}", on_click=cancel, args=(job.number,))
 
 
-def _table(jobs: list[Job]) -> pd.DataFrame:
+def _table(jobs: list[Job], failed: dict[int, int]) -> pd.DataFrame:
+    """``failed`` says how many parts of a job ended in an error."""
     return pd.DataFrame(
         [
             {
                 "job": job.title,
                 "ended as": job.status.label,
-                "parts": f"{job.done:,} of {job.total:,}",
+                "parts": parts_words(job) + (f", {failed[job.number]:,} failed" if job.number in failed else ""),
                 "asked for by": job.origin,
                 "ended": None if job.finished is None else datetime.fromtimestamp(job.finished, UTC),
                 "what went wrong": job.error or "",

@@ -13,7 +13,7 @@ from app.attempts import attempt, say_what_went_wrong
 from app.shared import store
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.jobs import Job, JobRequest, JobStatus, Part, Queue, StoreQueue
-from woodfisher_core.jobs.kinds import submit
+from woodfisher_core.jobs.kinds import parts_words, submit
 from woodfisher_core.jobs.starting import ensure_worker
 
 POLL_SECONDS = 1.0
@@ -119,7 +119,7 @@ def _standing(seen: Seen) -> None:
     elif job.status is JobStatus.CANCELLED:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f"**{label}** was stopped{f' after {job.done} of {job.total}; that much is kept' if job.done else ''}."
+                f"**{label}** was stopped{f' after {parts_words(job)}; that much is kept' if job.done else ''}."
             )
             _button("Go on", "play_arrow", key, start, seen.wanted.request)
     elif job.status is JobStatus.FAILED:

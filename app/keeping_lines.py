@@ -58,8 +58,8 @@ def keep_all(results: Sequence[Kept], what: str, origin: str) -> None:
                 key="keep",
                 on_click=_want,
                 args=(tuple(keys),),
-                help=f"A run each, at the seed on the left. It also computes what these {what} did not: the loss, predicted and "
-                "measured on held-out images.",
+                help=f"A run each, at the seed in the sidebar. It also computes what these {what} did not: the loss, predicted "
+                "and measured on held-out images.",
             )
         if there:
             to_runs()

@@ -11,7 +11,7 @@ KEY = "layer"
 
 def layer_choice(parameters: PrunableParameters) -> str | None:
     """The name of the chosen layer; None for all of them."""
-    options = [ALL, *parameters.names]
+    options = [ALL, *parameters.modules]
     # A layer of another network, or one that is left alone now.
     if st.session_state.get(KEY, ALL) not in options:
         st.session_state[KEY] = ALL

@@ -72,6 +72,6 @@ SECTIONS = {
 }
 page = st.navigation([page for pages in SECTIONS.values() for page in pages], position="top")
 resume_jobs()
-with settings_of(page.url_path):
+with settings_of(page):
     page.run()
 loaded(page.url_path)

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app import charts
+from app.binding import in_link
 from app.explain_weights import masks_sentence, pair_sentence
 from app.linking import WITH_CONTROL
 from app.words import percent, share
@@ -80,7 +81,7 @@ def pinned(config: PruneConfig) -> PruneConfig | None:
         st.caption(f":material/keep_off: {error}")
         return None
     st.session_state[_REMEMBERED] = text
-    st.query_params[PARAMETER] = text
+    in_link(PARAMETER, text)
     return found
 
 

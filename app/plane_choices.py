@@ -20,7 +20,7 @@ PLANE_DAMPINGS = {scale: tuple(float(d) for d in given[2::2]) for scale, given i
 def own_cell(
     config: PruneConfig, axis: Axis, values: tuple[int | float | str, ...], dampings: tuple[float, ...]
 ) -> tuple[int | float | str, float] | None:
-    """Which cell the setting on the left is, where it is one of the plane."""
+    """Which cell the setting in the sidebar is, where it is one of the plane."""
     at_damping = next((d for d in dampings if abs(config.damping / d - 1) < 1e-6), None)
     own = getattr(config, axis.field)
     if axis is Axis.IMAGES and (own is None or own > values[-1]):

@@ -7,11 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from app.binding import bound
+from woodfisher_core.data.brought import DATA, WEIGHTS, title_of
 from woodfisher_core.methods import METHODS
 from woodfisher_core.models import MODELS
 from woodfisher_core.store import Status, compare
 
 WHOLE = (0.0, 1.0)
+_BLANK = "Blank for another network or other data."
 
 
 def filters(table: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +33,9 @@ def filters(table: pd.DataFrame) -> pd.DataFrame:
     models = several("Network", "model", tuple(MODELS))
     methods = several("Method", "method", tuple(METHODS))
     statuses = several("Status", "status", [status.value for status in Status])
-    text = row.text_input("Name contains", width=200, **bound("runs-name"))
+    text = row.text_input(
+        "Name contains", width=200, help="Part of what stands in the column Name.", **bound("runs-name")
+    )
     low, high = row.slider("Sparsity", *WHOLE, WHOLE, 0.01, width=230, **bound("runs-sparsity"))
     return compare.filtered(
         table,
@@ -71,9 +75,8 @@ def readable(table: pd.DataFrame, every: bool, baseline: pd.Series | None) -> pd
     """``table`` as it is shown: results, differences against the baseline, settings, when."""
     settings = compare.settings_of(table) if every else compare.differing(table)
     found = table if baseline is None else compare.against(table, baseline)
-    named = found[["id", "label", "method", "sparsity"]].to_dict("records")
     shown = pd.DataFrame({"run": found["id"]})
-    shown["name"] = [compare.name_of(run, numbered=False) for run in named]
+    shown["name"] = compare.names(found)
     for name in compare.RESULTS:
         shown[name] = pd.to_numeric(found[name])
         if baseline is not None:
@@ -82,11 +85,22 @@ def readable(table: pd.DataFrame, every: bool, baseline: pd.Series | None) -> pd
         shown["error"] = found["error"].fillna("")
     for name in settings:
         numeric = pd.api.types.is_numeric_dtype(found[name]) and not pd.api.types.is_bool_dtype(found[name])
-        shown[name] = found[name] if numeric else found[name].map(compare.written)
+        shown[name] = found[name] if numeric else in_words(found[name])
     shown["kept"], shown["from"] = found["created"], found["origin"]
     if every:
         shown["key"] = found["key"].str[: compare.KEY_DIGITS]
     return shown
+
+
+def in_words(setting: pd.Series) -> pd.Series:
+    """A column of settings as people read it: what users brought goes by the names that they gave it."""
+    kind, values = {"dataset": DATA, "weights": WEIGHTS}.get(setting.name), setting.map(compare.written)
+    if kind is None:
+        return values
+    # Two of one name are told apart by their own.
+    titles = {value: title_of(kind, value) for value in values.unique()}
+    several = {title for title in titles.values() if list(titles.values()).count(title) > 1}
+    return values.map(lambda value: f"{titles[value]} ({value})" if titles[value] in several else titles[value])
 
 
 def _columns(shown: pd.DataFrame) -> dict[str, object]:
@@ -98,10 +112,12 @@ def _columns(shown: pd.DataFrame) -> dict[str, object]:
         "loss": number("Loss (nats)", format="%.4f", help="Mean cross-entropy on the test images."),
         "sparsity": number("Sparsity", format="%.4f", help="Fraction of the prunable weights that is gone."),
         "accuracy_difference": number(
-            "Δ accuracy", width=90, format="%+.2f", help="Percentage points over the baseline."
+            "Δ accuracy", width=90, format="%+.2f", help=f"Percentage points over the baseline. {_BLANK}"
         ),
-        "loss_difference": number("Δ loss", width=90, format="%+.4f", help="Nats over the baseline; less is better."),
-        "sparsity_difference": number("Δ sparsity", width=90, format="%+.4f", help="Over the baseline."),
+        "loss_difference": number(
+            "Δ loss", width=90, format="%+.4f", help=f"Nats over the baseline; less is better. {_BLANK}"
+        ),
+        "sparsity_difference": number("Δ sparsity", width=90, format="%+.4f", help=f"Over the baseline. {_BLANK}"),
         "error": st.column_config.TextColumn("Error", width=130),
         "kept": st.column_config.DatetimeColumn("Kept", format="YYYY-MM-DD HH:mm", help="In your time zone."),
         "from": st.column_config.TextColumn("From", help="Where it was asked for."),

@@ -5,7 +5,6 @@ from functools import partial
 
 import streamlit as st
 
-from woodfisher_core import memory
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.report import smaller_network, to_json
 from woodfisher_core.experiments.speed import pruned_network
@@ -30,8 +29,11 @@ SAFETENSORS, ONNX, JSON, NOTEBOOK = (
 )
 
 
-def take_home(config: PruneConfig, space: Workspace, beside: Sequence[str] = ("magnitude",)) -> None:
-    """The expander with all downloads of ``config``; ``beside`` names the methods that its notebook draws next to it."""
+def take_home(config: PruneConfig, space: Workspace, beside: Sequence[str], batch: int | None = None) -> None:
+    """The expander with all downloads of ``config``.
+
+    ``beside`` names the methods that its notebook draws next to it; with a ``batch`` of images it measures the speed as well.
+    """
     stem = f"{config.model}-{config.method}-{config.sparsity:g}"
     with st.expander("Take home: the pruned network, its masks, ONNX, a notebook", icon=":material/download:"):
         st.caption(
@@ -39,7 +41,7 @@ def take_home(config: PruneConfig, space: Workspace, beside: Sequence[str] = ("m
             f"Zeros are stored as numbers: a .zip of the file is small. Run {space.resolve(config).key[:12]}."
         )
         with st.container(horizontal=True, key="take-home"):
-            for label, name, mime, make, words in files(config, space, beside):
+            for label, name, mime, make, words in files(config, space, beside, batch):
                 missing = onnx_missing() if name == "onnx" else ()
                 st.download_button(
                     label,
@@ -57,12 +59,15 @@ def take_home(config: PruneConfig, space: Workspace, beside: Sequence[str] = ("m
                 f":material/block: ONNX: {' and '.join(missing)} not installed where this page runs. In the project's folder: "
                 f"`{HOW_TO_INSTALL}`."
             )
-        st.markdown("The same run on the command line; with `--output DIR` it writes these files.")
+        st.markdown(
+            "The same run on the command line; with `--output DIR` it keeps the pruned network with its masks, and the run as "
+            "JSON."
+        )
         st.code(command_line(config), language="bash", wrap_lines=True)
 
 
 def files(
-    config: PruneConfig, space: Workspace, beside: Sequence[str]
+    config: PruneConfig, space: Workspace, beside: Sequence[str], batch: int | None = None
 ) -> list[tuple[str, str, str, Callable[[], bytes], str]]:
     """(label, end of the file's name, type, what makes it, what it is) of every file of ``config``."""
     removes = get_method(config.method).removes_channels
@@ -94,7 +99,7 @@ def files(
             "Notebook",
             "ipynb",
             NOTEBOOK,
-            lambda: _notebook(config, space, beside),
+            lambda: _notebook(config, space, beside, batch),
             "Computes this setting again and draws its charts, with the same code.",
         ),
     ]
@@ -118,7 +123,7 @@ def _in_turn(space: Workspace, make: Callable[[], bytes]) -> bytes:
 
 def _run(config: PruneConfig, space: Workspace) -> dict[str, object]:
     report = space.report(config)
-    return to_json(report, memory.peak_resident_bytes(), smaller_network(report))
+    return to_json(report, None, smaller_network(report))
 
 
 def _pruned(config: PruneConfig, space: Workspace) -> bytes:
@@ -142,7 +147,7 @@ def _onnx(config: PruneConfig, space: Workspace) -> bytes:
     return onnx_bytes(network, space.problem(config).test.inputs)
 
 
-def _notebook(config: PruneConfig, space: Workspace, beside: Sequence[str]) -> bytes:
+def _notebook(config: PruneConfig, space: Workspace, beside: Sequence[str], batch: int | None) -> bytes:
     pruned, mask = space.evaluation(config), space.outcome(config).mask
     shown = {"accuracy (%)": pruned.accuracy, "test loss (nats)": pruned.loss, "weights kept": mask.kept}
-    return notebook_bytes(space.resolve(config), shown, beside)
+    return notebook_bytes(space.resolve(config), shown, beside, batch=batch)

@@ -1,6 +1,7 @@
 """Bringing weights and data: the two fields, what came of a file, samples to try it with, and taking it away again."""
 
 from functools import partial
+from pathlib import PurePath
 
 import streamlit as st
 
@@ -24,7 +25,9 @@ SAMPLE_MODEL, SAMPLE_DATA = "digits-cnn", "digits"
 LIMITS = {
     WEIGHTS: f"A .safetensors file of at most {megabytes(UPLOAD_BYTES)}, with the tensors of {', '.join(MODELS)}: which of them "
     "is found by names and shapes.",
-    DATA: "An .npz file with train_images, train_labels, test_images, test_labels (or images and labels), or a zip of folders "
+    DATA: "An .npz file with train_images, train_labels, test_images, test_labels (or images and "
+    "labels), and if you like `classes`, `mean` and `std` (by which "
+    "images are normalised, of pixels from 0 to 1; else by their own); or a zip of folders "
     f"train/<class>/… and test/<class>/… with PNG or JPEG images of one size. At most {megabytes(UPLOAD_BYTES)} packed, "
     f"{megabytes(UNPACKED_BYTES)} unpacked, {IMAGES:,} images, {CLASSES:,} classes.",
 }
@@ -79,7 +82,8 @@ def _taken(kind: str, raw: bytes, file_name: str) -> Brought | str:
             brought = bring_weights(raw, file_name) if kind == WEIGHTS else bring_data(raw, file_name, model, progress)
     except InputError as error:
         words = str(error).partition(": ")[2] or str(error)
-        return words[:1].upper() + words[1:]
+        # A sentence that begins with the name of their file keeps it as it is.
+        return words if words.startswith(PurePath(file_name).stem) else words[:1].upper() + words[1:]
     finally:
         status.empty()
     note_brought(kind, brought.name)

@@ -12,6 +12,7 @@ from app import charts
 from app.binding import bound
 from app.explain_weights import (
     moves_sentence,
+    passed_sentence,
     pick_sentence,
     picture_sentence,
     scatter_sentence,
@@ -76,7 +77,7 @@ def weights_view(
 
     grid = st.grid(2, min_column_width=440)
     with grid.cell():
-        drawn = thinned(table, list(found["position"]))
+        drawn = indexed(thinned(table, list(found["position"])), parameters)
         figure = charts.weight_scatter(
             drawn,
             method.unit,
@@ -98,7 +99,7 @@ def weights_view(
             show(charts.weight_moves(found), moves_sentence(found), "weights-moves", data=found)
     at = _pictured(parameters, layer, found)
     shown = st.segmented_control(
-        f"Colours in the picture of {at.name}",
+        f"Colours in the picture of {at.module}",
         list(PICTURES),
         default="before",
         required=True,
@@ -134,14 +135,15 @@ def _chosen(table, parameters, thresholds, method: str, rival: Rival | None, lay
             "How many at most",
             COUNTS,
             value=20,
-            help="Of those the rule on the left finds, the first ones.",
+            help="Of those the rule beside it finds, the first ones.",
             width=150,
             **bound("many"),
         )
         text = st.text_input(
             "Or by their numbers",
-            help=f"Places in the flat vector of the {parameters.num_prunable:,} prunable weights, at most {MOST_PICKED}. A box "
-            "or a lasso drawn in the chart below writes them here.",
+            help=f"Each of the {parameters.num_prunable:,} prunable weights has one in the whole network, layer after layer, "
+            f"from 0 on; at most {MOST_PICKED}. A click on a mark of the chart below writes its number here, a box or a lasso "
+            "(its toolbar) those of all marks inside.",
             placeholder="12 345 678",
             width=240,
             **bound(NUMBERS),
@@ -150,11 +152,14 @@ def _chosen(table, parameters, thresholds, method: str, rival: Rival | None, lay
         if text:
             st.button("Forget the numbers", icon=":material/backspace:", key="forget-numbers", on_click=_forget)
     if text:
-        found, pick = table[table["position"].isin(numbers)], None
+        found, pick = table[table["position"].isin(numbers.positions)], None
     else:
         found = picked(table, pick, thresholds, int(count))
     where = f"of {layer}" if layer else "of the network"
     words = pick_sentence(pick, found, method, "" if rival is None else rival.label, where)
+    if text:
+        elsewhere = [position for position in numbers.positions if position not in set(found["position"])]
+        words += passed_sentence(numbers, parameters.num_prunable, elsewhere, layer)
     st.caption(words + st.session_state.pop("selected too many", ""))
     return found
 
@@ -193,14 +198,14 @@ def _rival_size(rival: Rival | None, view: View, parameters: PrunableParameters,
 def _pictured(parameters: PrunableParameters, layer: str | None, found: pd.DataFrame) -> Layer:
     """The layer chosen; of all, the one that most of the chosen weights are in."""
     counts = found["layer"].astype(str).value_counts()
-    name = layer or (counts.index[0] if len(counts) else parameters.names[0])
-    return next(one for one in parameters.layers if one.name == name)
+    name = layer or (counts.index[0] if len(counts) else parameters.modules[0])
+    return next(one for one in parameters.layers if one.module == name)
 
 
 def _pictures(problem: Problem, outcome: Outcome, layer: Layer, found: pd.DataFrame, shown: str, grid) -> None:
     """The layer's weights and its mask, the chosen ringed."""
     picture = Picture(layer)
-    here = found[found["layer"] == layer.name]
+    here = found[found["layer"] == layer.module]
     rings = picture.places(list(here["position"])) if len(here) else ((), ())
     ticks = (picture.ticks(0), picture.ticks(1))
     mask = picture.of_mask(outcome.mask.keep)
@@ -212,10 +217,10 @@ def _pictures(problem: Problem, outcome: Outcome, layer: Layer, found: pd.DataFr
             "change": (outcome.weights - problem.weights).masked_fill(~outcome.mask.keep, math.nan),
         }
         weights = picture.of_weights(values[shown])
-        figure = charts.layer_weights(weights, ticks, PICTURES[shown], rings, f"Where are they in {layer.name}?")
+        figure = charts.layer_weights(weights, ticks, PICTURES[shown], rings, f"Where are they in {layer.module}?")
         show(figure, picture_sentence(picture, mask, layer, kept, len(here)), "layer-weights", data=weights)
     with grid.cell():
-        words = f"Of {layer.name}, {kept:,} of {layer.numel:,} weights stay."
+        words = f"Of {layer.module}, {kept:,} of {layer.numel:,} weights stay."
         show(charts.layer_mask(mask, ticks, rings), words, "layer-mask", data=mask)
 
 
@@ -224,7 +229,7 @@ def _input_views(problem: Problem, outcome: Outcome, layer: Layer) -> None:
     shape = tuple(problem.test.inputs.shape[1:])
     views = input_views(layer, outcome.weights, outcome.mask.keep, shape)
     if views is None:
-        st.caption(f"{layer.name} does not read images of the input, so that there is nothing to draw here.")
+        st.caption(f"{layer.module} does not read images of the input, so that there is nothing to draw here.")
         return
     linear = len(layer.shape) == 2
     pixels = layer.shape[1] if linear else 0
@@ -237,7 +242,7 @@ def _table(found: pd.DataFrame, unit: str) -> None:
     """The chosen weights in numbers."""
     st.markdown("**The chosen weights in numbers**")
     columns = {
-        "position": st.column_config.NumberColumn("number", help="Place in the flat vector of prunable weights."),
+        "position": st.column_config.NumberColumn("number", help="Its number in the whole network, layer after layer."),
         "before": st.column_config.NumberColumn("w before", format="%.4f"),
         "after": st.column_config.NumberColumn("w after", format="%.4f"),
         "change": st.column_config.NumberColumn("change", format="%+.4f"),

@@ -2,7 +2,15 @@
 
 from collections.abc import Sequence
 
+from app.charts.saliency import SUPERSCRIPTS
 from woodfisher_core.evaluation import CONFIDENT
+
+
+def number(value: float, form: str = ".3g") -> str:
+    """``−0.313``, ``+2.4·10⁻⁵``: ``value`` in Python's ``form``, with a true minus and the exponent as people write it."""
+    digits, _, exponent = format(value, form).partition("e")
+    power = "·10" + str(int(exponent)).translate(SUPERSCRIPTS) if exponent else ""
+    return digits.replace("-", "−", 1) + power
 
 
 def percent(value: float, digits: int = 2) -> str:

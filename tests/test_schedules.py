@@ -105,7 +105,7 @@ GOOD = {"initial": 0.1, "final": 0.9, "start_epoch": 2, "end_epoch": 8, "frequen
     ("changes", "message"),
     [
         ({"final": 0.05}, r"expected a schedule that rises, got one from 0.1 down to 0.05\. .*raise the target"),
-        ({"end_epoch": 1}, r"end epoch: expected the start epoch \(2\) or a later one, got 1"),
+        ({"end_epoch": 1}, r"last step: expected it in the epoch of the first step \(2\) or a later one, got 1"),
         ({"frequency": 0}, "frequency: expected a whole number of at least 1, got 0"),
         ({"frequency": 1.5}, "frequency: expected a whole number of at least 1, got 1.5"),
         ({"start_epoch": 0}, "start epoch: expected a whole number of at least 1, got 0"),

@@ -38,6 +38,12 @@ class Evaluation:
         p = self.accuracy / 100.0
         return 100.0 * (p * (1.0 - p) / self.num_samples) ** 0.5
 
+    @property
+    def guessing(self) -> tuple[float, float]:
+        """(accuracy of always answering with the most frequent class, how far luck may be above it in 95 %), in percent."""
+        p = float(torch.bincount(self.targets).max()) / self.num_samples
+        return 100.0 * p, 100.0 * CONFIDENT * (p * (1.0 - p) / self.num_samples) ** 0.5
+
     def per_class(self, num_classes: int) -> list[float]:
         """Accuracy in percent among the samples of each class (NaN for a class without samples)."""
         right = (self.predictions == self.targets).to(torch.float64)

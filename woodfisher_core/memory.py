@@ -64,7 +64,7 @@ def cache_bytes() -> int:
 
 def gib(count: int | float) -> str:
     """``count`` bytes for people: ``1.5 GiB``, ``20 MiB``."""
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+    for unit, size in (("PiB", 1 << 50), ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count / 1024:.1f} KiB"

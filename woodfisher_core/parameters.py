@@ -141,6 +141,11 @@ class PrunableParameters:
     def names(self) -> tuple[str, ...]:
         return tuple(layer.name for layer in self.layers)
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What people call the layers: ``fc1`` for ``fc1.weight``."""
+        return tuple(layer.module for layer in self.layers)
+
     def flatten(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """A new (d,) vector from tensors under the layers' names (a state dict will do)."""
         return torch.cat([tensors[layer.name].detach().reshape(-1) for layer in self.layers])

@@ -91,7 +91,7 @@ class Plan:
             text += f"goes to a scratch file of {gib(self.disk_bytes)}, read {self.passes} times in {self._parts} parts"
         else:
             text += f"is recomputed {self.passes} times in {self._parts} parts"
-        text += f"; at most about {gib(self.peak_bytes)} of memory (budget {gib(self.allowed)})"
+        text += f"; at most about {gib(self.peak_bytes)} of memory for its numbers (budget {gib(self.allowed)})"
         return text + ("." if self.seconds is None else f", about {_duration(self.seconds)}.")
 
     @property

@@ -61,8 +61,8 @@ class GradualSchedule:
             put(name, whole_number(name.replace("_", " "), getattr(self, name), 1))
         if self.end_epoch < self.start_epoch:
             raise InputError(
-                f"end epoch: expected the start epoch ({self.start_epoch}) or a later one, got {self.end_epoch}. "
-                "Exchange the two or raise the end."
+                f"last step: expected it in the epoch of the first step ({self.start_epoch}) or a later one, got "
+                f"{self.end_epoch}. Exchange the two, or raise the last (the end epoch)."
             )
         _check_rise(self.initial, self.final)
         if self.final == 0:

@@ -44,17 +44,17 @@ ALL, COST, SPREAD, LAYER_WISE, IMAGES = "all methods", "cost", "layers", "layer-
 # What each view shows, and the question its chart answers.
 VIEWS = {
     ALL: (
-        "Every method at the Fisher's setting on the left, each with its own update (not the one on the left), without a "
+        "Every method at the Fisher's setting in the sidebar, each with its own update (not the one there), without a "
         "pattern, and on the same images. What a method does not use, it ignores.",
         "Which method keeps most accuracy?",
     ),
     COST: (
-        "The same methods at the sparsity on the left, against the time each takes to prune this network once on this machine, "
-        "from nothing: gradients, curvature, mask and update, nothing shared with another method.",
+        "The same methods at the sparsity in the sidebar, against the time each takes to prune this network once on this "
+        "machine, from nothing: gradients, curvature, mask and update, nothing shared with another method.",
         "What does accuracy cost?",
     ),
     SPREAD: (
-        "The same methods at the sparsity on the left: how much each takes from which layer.",
+        "The same methods at the sparsity in the sidebar: how much each takes from which layer.",
         "Where does each method take its weights from?",
     ),
     LAYER_WISE: (
@@ -63,9 +63,22 @@ VIEWS = {
         "What does one threshold over all layers buy?",
     ),
     IMAGES: (
-        "Only so many training images exist, for everything a method learns from, at the sparsity on the left. Each seed has "
+        "Only so many training images exist, for everything a method learns from, at the sparsity in the sidebar. Each seed has "
         "other images, so the band is what luck is worth.",
         "How many images does pruning need?",
+    ),
+}
+# What the sidebar says and these lines do not heed.
+NO_SAY = {
+    LAYER_WISE: (
+        "Whatever the sidebar says, these lines take the joint update and the scope in their names, and Magnitude no update and "
+        "one threshold over all layers: **Update of the survivors**, **Update scale** and **Scope of the threshold** have no say "
+        "here, and of **Pattern N:M** only the sparsity has."
+    ),
+    IMAGES: (
+        "Whatever the sidebar says, these lines take the joint update and the scope in their names, and Magnitude no update: "
+        "**Update of the survivors** and **Update scale** have no say here, of **Pattern N:M** only the sparsity has, **Scope of "
+        "the threshold** only for Magnitude, and **Fisher samples N** says only at how many images the table below stands."
     ),
 }
 
@@ -98,6 +111,8 @@ def page() -> None:
     top = st.container(key="finding")
     wanted = choose(space, config)
     st.caption(VIEWS[wanted.view][0])
+    if wanted.view in NO_SAY:
+        st.caption(f":material/info: {NO_SAY[wanted.view]}")
     ask(space, wanted, config.sparsity)
 
     progress = telling(
@@ -115,7 +130,7 @@ def page() -> None:
     problem = space.problem(config)
     baseline = wanted.baseline.label
     with top:
-        st.markdown(finding(verdicts, best, baseline, problem.dense.accuracy, where))
+        st.markdown(finding(verdicts, best, baseline, problem.dense.accuracy, where, problem.dense.guessing))
         if missing := left_out(verdicts):
             st.warning(missing, icon=":material/warning:")
     st.markdown(f"**At {where}, against {baseline}**")
@@ -199,7 +214,7 @@ def ask(space: Workspace, wanted: Chosen, sparsity: float) -> None:
 
 
 def judged(space: Workspace, wanted: Chosen, config: PruneConfig, progress) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-    """(each line against the baseline, each against the best, the trials) at the sparsity on the left."""
+    """(each line against the baseline, each against the best, the trials) at the sparsity in the sidebar."""
     lines = wanted.lines
     if wanted.counts:
         lines = [Series(one.label, with_images(one.config, wanted.images), one.style) for one in lines]
@@ -207,8 +222,10 @@ def judged(space: Workspace, wanted: Chosen, config: PruneConfig, progress) -> t
     verdicts = against(trials, wanted.baseline.label)
     known = verdicts["accuracy"].dropna()
     best = against(trials, verdicts.loc[known.idxmax(), "label"] if len(known) else wanted.baseline.label)
-    seconds = [price.known_seconds(space, one.config.replace(sparsity=config.sparsity)) for one in lines]
-    return verdicts.assign(seconds=pd.Series(seconds, dtype=float)), best, trials
+    if wanted.view == COST:  # elsewhere it would depend on what was looked at before
+        seconds = [price.known_seconds(space, one.config.replace(sparsity=config.sparsity)) for one in lines]
+        verdicts = verdicts.assign(seconds=pd.Series(seconds, dtype=float))
+    return verdicts, best, trials
 
 
 def draw_curves(space: Workspace, wanted: Chosen, config: PruneConfig, progress) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,6 +9,7 @@ from app import charts
 from app.asking import agree, agreed, ask_before_long_work, go_button, say
 from app.binding import bound
 from app.charts.style import UPDATE_NAMES
+from app.charts.two_weights import TO_OBD
 from app.explain import write_notes
 from app.explain_compensate import (
     agreement_sentence,
@@ -27,11 +28,12 @@ from app.showing import show
 from app.telling import telling
 from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
-from woodfisher_core.experiments.compensation import Removal, Which, choose, removal, weight_name
+from woodfisher_core.experiments.compensation import Removal, Which, choose, removal
 from woodfisher_core.experiments.pair_surface import extent, has_surface, pair_of, surface, surface_seconds
 from woodfisher_core.experiments.two_weights import TwoWeights, contour_set, over_correlations, places
 from woodfisher_core.experiments.update_effects import (
     agreement,
+    anybody_moves,
     best_scale,
     effects_now,
     has_effects,
@@ -40,6 +42,7 @@ from woodfisher_core.experiments.update_effects import (
     update_configs,
     update_effects,
 )
+from woodfisher_core.experiments.weights import weight_name
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 # The two-weight example: magnitude would remove the second one.
@@ -47,8 +50,6 @@ EXAMPLE = (1.0, 0.7)
 RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 CORRELATIONS = tuple(round(float(rho), 2) for rho in np.linspace(-0.95, 0.95, 39))
 START = 0.8
-# Contours of a real pair lie so many to the loss of OBD.
-TO_OBD = 2
 
 
 def page() -> None:
@@ -152,6 +153,9 @@ def one_weight(space: Workspace, config: PruneConfig, sparsity: float) -> Remova
     )
     found = removal(space, config, choose(space, config, which, int(number)))
     st.markdown(removal_words(found, total, sparsity))
+    if found.survivors.empty:  # bars of nothing would be drawn as large as any
+        st.caption(f"{survivors_sentence(found)} {saved_sentence(found)}")
+        return found
     grid = st.grid(2, min_column_width=440)
     with grid.cell():
         figure = charts.survivors_that_move(found.survivors, found.name)
@@ -164,8 +168,8 @@ def one_weight(space: Workspace, config: PruneConfig, sparsity: float) -> Remova
 def pair(space: Workspace, config: PruneConfig, found: Removal, progress) -> bool:
     """The chosen weight and the survivor most correlated with it; whether its surface is drawn."""
     st.caption("The same for the weight chosen below and the survivor that is most correlated with it.")
-    if found.partner is None or found.value == 0.0:
-        st.info(f"No survivor is correlated with {found.name}, or it is zero already: there is no pair to draw.")
+    if found.partner is None or found.survivors.empty:
+        st.info(f"No survivor is correlated with {found.name}, or it is next to nothing: there is no pair to draw.")
         return True
     first, second = found.index, found.partner
     two = pair_of(space, config, first, second)
@@ -202,13 +206,17 @@ def together(space: Workspace, config: PruneConfig, line: PruneConfig, sparsity:
     )
     grid = st.grid(2, min_column_width=440)
     curves_cell = grid.cell()  # filled after what is quicker
-    with grid.cell():
-        moves = survivor_moves(space, config)
-        words = agreement_sentence(agreement(moves), best_scale(space, config))
-        show(charts.independent_against_joint(moves), words, "agreement", data=moves)
-    with grid.cell():
-        table = layer_moves(moves)
-        show(charts.layer_moves(table), layers_sentence(table), "layer-moves", data=table)
+    moves = survivor_moves(space, config)
+    if anybody_moves(moves):
+        with grid.cell():
+            words = agreement_sentence(agreement(moves), best_scale(space, config))
+            show(charts.independent_against_joint(moves), words, "agreement", data=moves)
+        with grid.cell():
+            table = layer_moves(moves)
+            show(charts.layer_moves(table), layers_sentence(table), "layer-moves", data=table)
+    else:
+        with grid.cell():
+            st.caption(agreement_sentence(None, None))
     effects = update_effects(space, line, SPARSITIES, progress)
     with curves_cell:
         if missing := [UPDATE_NAMES[name] for name in update_configs(line) if name not in set(effects["update"])]:
@@ -217,7 +225,8 @@ def together(space: Workspace, config: PruneConfig, line: PruneConfig, sparsity:
                 icon=":material/warning:",
             )
         dense = space.problem(config).dense.accuracy
-        show(charts.update_effects(effects, what, dense, sparsity), effects_sentence(effects), "effects", data=effects)
+        words = effects_sentence(effects, what)
+        show(charts.update_effects(effects, what, dense, sparsity), words, "effects", data=effects)
 
 
 try:

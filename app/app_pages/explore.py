@@ -39,7 +39,7 @@ def page() -> None:
     view, notes, space, status = opened(
         "What does this setting do?",
         "Pruning sets most of a trained network's weights to zero. **Which** weights go, and **how the others move** to make "
-        "up for it, decides what is left. Every control on the left changes something here; each explains itself.",
+        "up for it, decides what is left. Every control in the sidebar changes something here; each explains itself.",
     )
     config = view.config
     other = pinning.pinned(config)

@@ -56,6 +56,16 @@ from woodfisher_core.store import artefacts
 AT_ONCE_SHARE = 2.0
 # Whose run begins by itself beside the one in focus.
 BASELINE = "magnitude"
+# Columns of the table of every epoch, in words and with their units.
+HEADINGS = {
+    "label": "Run",
+    "time": "Epochs trained",
+    "moment": "Measured when",
+    "accuracy": "Test accuracy (%)",
+    "loss": "Test loss (nats)",
+    "sparsity": "Sparsity (fraction)",
+    "training_loss": "Training loss (nats)",
+}
 # Every epoch of every run that there is, and what each of their methods leaves at once.
 Points = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -274,7 +284,8 @@ def steps(config: GradualConfig, total: int) -> None:
 def numbers(points: pd.DataFrame) -> None:
     """Every epoch of every run as a table."""
     with st.expander("The numbers", icon=":material/table:"):
-        st.dataframe(points.drop(columns=["method", "one_step"]).set_index("label").reset_index(), hide_index=True)
+        shown = points.drop(columns=["method", "one_step"]).set_index("label").reset_index()
+        st.dataframe(shown, hide_index=True, column_config=HEADINGS)
 
 
 def method_label(method: str) -> str:

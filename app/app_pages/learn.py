@@ -1,4 +1,4 @@
-"""Learn: how does it work? The derivation in eight steps of twenty minutes, with the numbers of the network on the left."""
+"""Learn: how does it work? The derivation in eight steps of twenty minutes, with the numbers of the network in the sidebar."""
 
 from urllib.parse import urlencode
 
@@ -27,7 +27,7 @@ def page() -> None:
     view, notes, space, status = opened(
         "How does it work?",
         f"Removing weights by curvature, derived in {len(STEPS)} steps, about {MINUTES} minutes. Every number is "
-        "measured on the network chosen on the left, now: change anything there, and the text follows.",
+        "measured on the network chosen in the sidebar, now: change anything there, and the text follows.",
         only="woodfisher",
     )
     config = view.config
@@ -111,7 +111,7 @@ def tries(step: Step) -> None:
                 disabled=all(st.session_state.get(name) == value for name, value in one.values.items()),
                 on_click=st.session_state.update,
                 args=(dict(one.values),),
-                help="Sets the controls on the left; what is said here follows.",
+                help="Sets the controls in the sidebar; what is said here follows.",
                 width="content",
             )
 

@@ -1,5 +1,6 @@
 """Runs: what have I tried? Every result that was kept, against a baseline, opened again, exported."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from woodfisher_core.store.exchange import export_runs, import_runs
 
 FORMATS = {"csv": "CSV", "parquet": "Parquet"}
 _IMPORTED = "imported"
+# Of an uploaded file's name: file systems bear 255 bytes.
+LONGEST_NAME = 60
 
 
 def page() -> None:
@@ -140,7 +143,8 @@ def upload(opened: Store) -> None:
         )
         if st.form_submit_button("Import") and file is not None:
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "import.zip"
+                # Errors name the file as it was called, and it lies where we say.
+                path = Path(folder) / (re.sub(r"[^\w. -]", "_", file.name)[-LONGEST_NAME:] or "import.zip")
                 path.write_bytes(file.getbuffer())
                 try:
                     counts = import_runs(opened, path)

@@ -42,8 +42,8 @@ def page() -> None:
     view, notes, space, status = opened(
         "How much do the Fisher's settings matter?",
         "WoodFisher has knobs nobody can set by theory: how many images its Fisher is estimated from, how much damping is added "
-        "to it, which weights may interact. Every cell below is a pruned network, at the sparsity and with the update chosen on "
-        "the left.",
+        "to it, which weights may interact. Every cell below is a pruned network, at the sparsity and with the update chosen in "
+        "the sidebar.",
         only="woodfisher",
     )
     config = view.config
@@ -124,7 +124,8 @@ def plane(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> bool:
             noise = seeds_sentence(cells, drawn, config, magnitude.num_samples)
             seeds_place.markdown(f"{noise}\n\n{between_sentence(cells, drawn, config, chance)}")
         figure = charts.heat_map(cells, drawn, measure, levels, reference, relative, colours)
-        sentence = plane_sentence(cells, drawn, config, magnitude.accuracy, reference is not None, len(seeds))
+        outlined = reference is not None
+        sentence = plane_sentence(cells, drawn, config, magnitude.accuracy, outlined, len(seeds), measure)
         map_place.show(figure, sentence, f"plane-{key}", data=cells)
         level, dots = levels if chosen == "accuracy" else None, runs if len(seeds) > 1 else None
         figure = charts.slices(cells, drawn, measure, level, relative, dots, along)
@@ -143,7 +144,7 @@ def plane(space: Workspace, config: PruneConfig, magnitude: Evaluation) -> bool:
 
 
 def seeds_control(config: PruneConfig) -> tuple[int, ...]:
-    """The seeds drawn: the one on the left and those after it."""
+    """The seeds drawn: the one in the sidebar and those after it."""
     count = st.segmented_control(
         "Seeds",
         SEEDS,
@@ -165,7 +166,7 @@ def look_controls(seeds: int) -> tuple[str, str, str]:
         measures,
         default="accuracy",
         required=True,
-        help="Overlap and rank correlation are with your setting on the left at the same seed, outlined where it lies on the "
+        help="Overlap and rank correlation are with your setting in the sidebar at the same seed, outlined where it lies on the "
         r"plane; overlap is $J=\frac{|K_a\cap K_b|}{|K_a\cup K_b|}$ of the kept sets. Of several seeds also between each two of "
         "them at the same setting.",
         **bound("measure"),

@@ -29,7 +29,7 @@ def page() -> None:
     view, notes, space, status = opened(
         "What did I gain?",
         "A weight that is zero is still multiplied, unless the kernel knows how to leave it out. Here the network of the setting "
-        "on the left is timed, on the machine that serves this page, in every way there is to compute it.",
+        "in the sidebar is timed, on the machine that serves this page, in every way there is to compute it.",
     )
     config = view.config
     other = speed.structured_config(config)
@@ -72,7 +72,7 @@ def page() -> None:
     machine = found.machine
     on = machine["cpu"] if machine["device"] == "cpu" else machine["device"]
     st.caption(f"Measured on: {on}, {found.threads} of {machine['cpus']} threads, PyTorch {machine['torch']}.")
-    take_home(config, space)
+    take_home(config, space, [name for name in view.compared if name != config.method], found.batch)
     repeat(view.config)
     status.caption("Up to date.")
 

@@ -50,8 +50,9 @@ def page() -> None:
     view, notes, space, status = opened(
         "Where does the quadratic model stop being true?",
         "Second-order pruning replaces the loss by a parabola around the trained weights, "
-        r"$L(w+\delta)-L(w)\approx g^\top\delta+\tfrac12\delta^\top F\delta$, and trusts it to rank the weights and to move the "
-        "survivors. Here each prediction stands beside what really happens, on images the Fisher has not seen.",
+        r"$L(w+\delta)-L(w)\approx g^\top\delta+\tfrac12\delta^\top F\delta$, takes its slope $g$ for zero, and trusts it "
+        "to rank the weights and to move the survivors. Here each prediction stands beside what really happens, on images the "
+        "Fisher has not seen.",
         only="woodfisher",
     )
     head = st.container(key="headline")

@@ -14,6 +14,7 @@ from woodfisher_core.errors import WoodFisherError
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.models.base import SHIPPED
 from woodfisher_core.own.checking import confusion_table, verdict
+from woodfisher_core.own.dataset import written
 from woodfisher_core.own.incoming import found_again
 
 
@@ -38,7 +39,7 @@ def page() -> None:
 
 
 def known(config: PruneConfig, space: Workspace) -> None:
-    """How well the network on the left knows the data on the left."""
+    """How well the chosen network knows the chosen data."""
     problem = space.problem(config)
     classes = problem.dataset.classes
     found = verdict(problem.dense, len(classes))
@@ -62,13 +63,15 @@ def known(config: PruneConfig, space: Workspace) -> None:
 def facts(config: PruneConfig, space: Workspace) -> dict[str, str]:
     """What the network and the data are."""
     problem = space.problem(config)
-    channels, height, width = problem.dataset.train.images.shape[1:]
+    split = problem.dataset.train
+    channels, height, width = split.images.shape[1:]
     return {
         "Network": config.model,
         "Weights that can be pruned": f"{problem.parameters.num_prunable:,} in {len(problem.parameters.layers)} layers",
         "Weights' sha256": f"{problem.weights_hash[:12]}…",
         "Images": f"{channels}×{height}×{width} (channels, height, width)",
         "To train on, to test on": f"{len(problem.dataset.train):,}, {len(problem.dataset.test):,}",
+        "Normalised by": f"mean {written(split.mean)}, standard deviation {written(split.std)}",
         "Classes": f"{len(problem.dataset.classes)}",
         "Data's sha256": f"{problem.dataset.hash[:12]}…",
     }

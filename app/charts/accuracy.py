@@ -31,7 +31,8 @@ def accuracy_curve(
         add_banded_line(
             figure, part["sparsity"], part["accuracy"], part["standard_error"], part["label"].iloc[0], style, hover
         )
-    add_dense_line(figure, dense_accuracy, GREY)
+    # The marked sparsity's line would strike the name through on a narrow page.
+    add_dense_line(figure, dense_accuracy, GREY, "left" if current is not None and current[1] > 0.5 else "right")
     if current is not None:
         method, sparsity, accuracy = current
         figure.add_vline(

@@ -43,11 +43,11 @@ def add_banded_line(
     )
 
 
-def add_dense_line(figure: Drawing, accuracy: float, color: str) -> None:
-    """The dense network's accuracy (percent) as a horizontal line."""
+def add_dense_line(figure: Drawing, accuracy: float, color: str, side: str = "right") -> None:
+    """The dense network's accuracy (percent) as a horizontal line, named at its ``side`` (left, right)."""
     figure.add_hline(
         y=accuracy,
         line={"color": color, "dash": "dot", "width": 1.5},
         annotation={"text": f"dense {accuracy:.2f} %", "font": {"size": 12}},
-        annotation_position="top right",
+        annotation_position=f"top {side}",
     )

@@ -120,7 +120,8 @@ def update_effects(
             hovertemplate="%{y:.3g} at sparsity %{x:.2f}",
         )
     if what == "accuracy" and dense is not None:
-        add_dense_line(figure, dense, GREY)
+        middle = effects["sparsity"].agg(["min", "max"]).mean()
+        add_dense_line(figure, dense, GREY, "left" if sparsity is not None and sparsity > middle else "right")
     if sparsity is not None:
         figure.add_vline(
             x=sparsity,

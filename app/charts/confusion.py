@@ -14,22 +14,24 @@ MOST_WRITTEN = 12
 
 
 def confusion(table: pd.DataFrame, title: str = "Which class does the network take for which?") -> go.Figure:
-    """A heat map of answers, each row the test images of one class.
+    """A heat map of answers, each row the test images of one class; answers that are no class of the data come last.
 
     Args:
         table: Columns ``truth``, ``answer``, ``count`` (test images), ``share`` (percent of the truth's).
         title: The question the chart answers.
     """
     names = drawn_classes(table)
+    known = set(table["truth"])
+    answers = [*names, *(name for name in dict.fromkeys(table["answer"]) if name not in known)]
     shares, counts = (
-        table.pivot(index="truth", columns="answer", values=column).loc[names, names] for column in ("share", "count")
+        table.pivot(index="truth", columns="answer", values=column).loc[names, answers] for column in ("share", "count")
     )
     z = shares.to_numpy(dtype=float)
     written = len(names) <= MOST_WRITTEN
     text = np.where((z >= 0.5) & written, np.char.mod("%.0f", np.nan_to_num(z)), "")
     figure = Drawing()
     figure.add_heatmap(
-        x=names,
+        x=answers,
         y=names,
         z=z,
         text=text,

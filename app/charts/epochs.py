@@ -8,6 +8,8 @@ from app.charts.style import BLUE, GREEN, GREY, VERMILION, LineStyle, finish, me
 EPOCHS_AXIS = "epochs trained"
 # Legends here have a line for each entry.
 ENTRY, USUAL_ENTRIES = 22, 6
+# Of longer runs not every epoch is marked: the marks would be a band.
+MOST_MARKED = 40
 # Of logarithmic axes: Plotly's own leave all but a digit away.
 TICKS = tuple(round(digit * 10.0**power, 9) for power in range(-6, 4) for digit in (1, 2, 5))
 
@@ -37,6 +39,7 @@ def schedule_levels(
         hovertemplate="%{y:.1%} from epoch %{customdata} on<extra></extra>",
     )
     if reached is not None and len(reached):
+        reached = reached[_every(reached["time"], epochs)]
         figure.add_scatter(
             x=reached["time"],
             y=reached["sparsity"],
@@ -79,7 +82,12 @@ def saw_tooth(points: pd.DataFrame, dense_accuracy: float, at_once: pd.DataFrame
             mode="lines+markers",
             name=label,
             line={"color": style.color, "dash": style.dash, "width": 2.5},
-            marker={"symbol": _symbols(part, style), "size": 8, "color": style.color},
+            marker={
+                "symbol": _symbols(part, style),
+                "size": _sizes(part, epochs, 8),
+                "color": style.color,
+                "opacity": 1,
+            },
             hovertemplate="%{customdata[0]}: %{y:.2f} % at sparsity %{customdata[1]:.1%}",
         )
     # In the legend, not beside the lines: these often lie within a point of each other.
@@ -102,7 +110,7 @@ def saw_tooth(points: pd.DataFrame, dense_accuracy: float, at_once: pd.DataFrame
     lowest = min(points["accuracy"].min(), *(accuracy for *_, accuracy in levels))
     bottom = max(0.0, 10.0 * ((lowest - 4.0) // 10.0))
     figure.update_yaxes(title="test accuracy (%)", range=[bottom, 102])
-    return finish(figure, "What does a step cost, and win back?", _height(figure))
+    return _finished(figure, "What does a step cost, and win back?", epochs)
 
 
 def loss_curves(points: pd.DataFrame, epochs: int) -> go.Figure:
@@ -123,7 +131,12 @@ def loss_curves(points: pd.DataFrame, epochs: int) -> go.Figure:
             mode="lines+markers",
             name=f"{label}, test",
             line={"color": style.color, "dash": style.dash, "width": 2.5},
-            marker={"symbol": _symbols(part, style), "size": 8, "color": style.color},
+            marker={
+                "symbol": _symbols(part, style),
+                "size": _sizes(part, epochs, 8),
+                "color": style.color,
+                "opacity": 1,
+            },
             hovertemplate="%{customdata[0]}: %{y:.4f} nats on the test images at sparsity %{customdata[1]:.1%}",
         )
     for label, part in runs:
@@ -138,14 +151,19 @@ def loss_curves(points: pd.DataFrame, epochs: int) -> go.Figure:
             mode="lines+markers",
             name=f"{label}, training",
             line={"color": style.color, "dash": "dot", "width": 1.2},
-            marker={"symbol": style.symbol.removesuffix("-open") + "-open", "size": 6, "color": style.color},
+            marker={
+                "symbol": style.symbol.removesuffix("-open") + "-open",
+                "size": _sizes(trained, epochs, 6),
+                "color": style.color,
+                "opacity": 1,
+            },
             hovertemplate="%{y:.4f} nats on the training images, mean over epoch %{customdata:.0f}",
         )
     _over_epochs(figure, epochs)
     figure.update_yaxes(
         title="loss (nats per sample)", type="log", tickvals=TICKS, ticktext=[f"{tick:g}" for tick in TICKS]
     )
-    return finish(figure, "What happens to the loss?", _height(figure))
+    return _finished(figure, "What happens to the loss?", epochs)
 
 
 def line_style(part: pd.DataFrame) -> LineStyle:
@@ -158,6 +176,28 @@ def line_style(part: pd.DataFrame) -> LineStyle:
 
 def _symbols(part: pd.DataFrame, style: LineStyle) -> pd.Series:
     return part["moment"].map({"dense": style.symbol, "trained": style.symbol, "pruned": "triangle-down"})
+
+
+def _every(time: pd.Series, epochs: int) -> pd.Series:
+    """Whether a point is one of the few that are marked in a run of so many ``epochs``."""
+    return time % -(-epochs // MOST_MARKED) == 0
+
+
+def _sizes(part: pd.DataFrame, epochs: int, size: int) -> int | pd.Series:
+    """``size`` of the points that are marked, 0 of the others; steps are marked wherever there are few of them."""
+    if epochs <= MOST_MARKED:
+        return size
+    pruned = part["moment"] == "pruned"
+    marked = _every(part["time"], epochs)
+    return (marked | pruned if pruned.sum() <= MOST_MARKED else marked) * size
+
+
+def _finished(figure: go.Figure, question: str, epochs: int) -> go.Figure:
+    finish(figure, question, _height(figure))
+    if epochs > MOST_MARKED:
+        # Else marks in the legend are of the mean size, those that are not drawn counted in.
+        figure.layout.legend.itemsizing = "constant"
+    return figure
 
 
 def _height(figure: go.Figure) -> int:

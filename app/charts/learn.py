@@ -100,7 +100,7 @@ def fisher_against_hessian(weights: pd.DataFrame) -> go.Figure:
     """Diagonal entries of two Fishers against the Hessian's, on logarithmic axes with the line of equality.
 
     Args:
-        weights: Columns ``weight``, ``hessian``, and ``true`` and ``sampled`` (nats per squared weight); what is not positive,
+        weights: Columns ``name``, ``hessian``, and ``true`` and ``sampled`` (nats per squared weight); what is not positive,
             or more than :data:`HESSIAN_DECADES` below the largest, has no place here.
     """
     figure = Drawing()
@@ -115,8 +115,8 @@ def fisher_against_hessian(weights: pd.DataFrame) -> go.Figure:
             name=name,
             mode="markers",
             marker={"color": color, "symbol": symbol, "size": 8, "opacity": 0.8},
-            customdata=part["weight"],
-            hovertemplate="weight %{customdata:,}: Hessian %{x:.2e}, Fisher %{y:.2e}",
+            customdata=part["name"],
+            hovertemplate="%{customdata}: Hessian %{x:.2e}, Fisher %{y:.2e}",
         )
     if len(positive):
         ends = [positive["hessian"].min(), positive["hessian"].max()]
@@ -132,23 +132,24 @@ def recursion_lines(steps: pd.DataFrame, closed: dict[int, float], damping: floa
     """[F⁻¹]ⱼⱼ of some weights as the recursion takes in sample after sample, and where the closed form puts them.
 
     Args:
-        steps: Columns ``weight``, ``samples`` (0 stands for none yet) and ``value``.
+        steps: Columns ``weight``, its ``name``, ``samples`` (0 stands for none yet) and ``value``.
         closed: Weight → the closed form's value.
         damping: λ; all lines begin at 1/λ.
     """
     figure = Drawing()
     counts = sorted(steps["samples"].unique())
     places = {count: place for place, count in enumerate(counts)}  # evenly, since 0 has no logarithm
-    for index, (weight, part) in enumerate(steps.groupby("weight", sort=False)):
+    for index, (_, part) in enumerate(steps.groupby("weight", sort=False)):
         figure.add_scatter(
             x=part["samples"].map(places),
             y=part["value"] * damping,
-            name=f"weight {weight:,}",
+            name=f"{steps['weight'].nunique()} weights, a line each",
+            legendgroup="weights",
             mode="lines",
-            showlegend=False,
+            showlegend=index == 0,
             line={"color": LINE_COLORS[index % len(LINE_COLORS)], "dash": LINE_DASHES[index % len(LINE_DASHES)]},
             customdata=part["samples"],
-            hovertemplate="after %{customdata:,} samples: %{y:.4f} of 1/λ",
+            hovertemplate=f"{part['name'].iloc[0]} after %{{customdata:,}} samples: %{{y:.4f}} of 1/λ<extra></extra>",
         )
     figure.add_scatter(
         x=[len(counts) - 1] * len(closed),
@@ -156,7 +157,7 @@ def recursion_lines(steps: pd.DataFrame, closed: dict[int, float], damping: floa
         name="closed form",
         mode="markers",
         marker={"color": VERMILION, "symbol": "circle-open", "size": 11, "line": {"width": 2}},
-        hovertemplate="closed form: %{y:.4f} of 1/λ",
+        hovertemplate="closed form: %{y:.4f} of 1/λ<extra></extra>",
     )
     figure.update_xaxes(
         title="samples taken in, one rank each",
@@ -221,7 +222,7 @@ def update_curves(points: pd.DataFrame, dense: float, sparsity: float) -> go.Fig
         if len(part):
             hover = "%{y:.1f} % at sparsity %{x:.2f}"
             add_banded_line(figure, part["sparsity"], part["accuracy"], part["standard_error"], name, style, hover)
-    add_dense_line(figure, dense, GREY)
+    add_dense_line(figure, dense, GREY, "left" if sparsity > 0.5 else "right")
     figure.add_vline(x=sparsity, line={"color": GREY, "width": 1})
     figure.update_xaxes(title="sparsity (fraction of prunable weights removed)", tickformat=".0%", range=[-0.02, 1.0])
     figure.update_yaxes(title="test accuracy (%)", range=[0, 102])

@@ -46,7 +46,8 @@ class Measure:
     """One column of the plane: how it is called, its unit, how it is written, and what its colours mean.
 
     ``scale`` fixes the colours from its first value to its second; without one they lie around magnitude's value, at
-    least ``least`` wide on either side. ``paired`` ones compare pairs of seeds, so that there is nothing to compare for one.
+    least ``least`` wide on either side. With ``nines`` they show how near to 1 a value comes, from 0.9 to 0.99 as far as to
+    0.999. ``paired`` ones compare pairs of seeds, so that there is nothing to compare for one.
     """
 
     column: str
@@ -56,6 +57,7 @@ class Measure:
     scale: tuple[float, float] | None = None
     least: float = 0.0
     paired: bool = False
+    nines: bool = False
 
     @property
     def spread(self) -> str:
@@ -76,8 +78,9 @@ MEASURES = {
         "rank_correlation",
         "Where does it rank as your setting does?",
         "rank correlation (Spearman)",
-        ".2f",
+        ".4f",
         (0.0, 1.0),
+        nines=True,
     ),
     "predicted loss": Measure(
         "predicted",
@@ -101,9 +104,10 @@ MEASURES = {
         "rank_between",
         "Would other images rank the same way?",
         "rank correlation of two seeds (Spearman)",
-        ".3f",
+        ".4f",
         (0.0, 1.0),
         paired=True,
+        nines=True,
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -18,6 +19,8 @@ AROUND_MAGNITUDE_LESS = tuple((1.0 - place, color) for place, color in reversed(
 ALIKE = ((0.0, "#F0F0F0"), (1.0, SKY))
 APART = ((0.0, "#F0F0F0"), (1.0, ORANGE))
 BLACK = {"color": "black"}
+# Correlations are coloured by their number of nines, up to so many: nearly all lie above 0.99.
+MOST_NINES = 4
 UNDEFINED = "–"
 # What the colours of a plane over several seeds show.
 MEAN, SPREAD = "mean", "spread"
@@ -64,9 +67,10 @@ def heat_map(
         text=[_cell(cell, measure, several) for cell in cells], hover=[_hover(cell, measure) for cell in cells]
     )
     text, hover = (arranged(column).to_numpy().tolist() for column in ("text", "hover"))
+    drawn = arranged(measure.spread if by_spread else measure.column).astype(float).to_numpy()
     figure = Drawing()
     figure.add_heatmap(
-        z=arranged(measure.spread if by_spread else measure.column).astype(float).to_numpy(),
+        z=nines(drawn) if measure.nines and not by_spread else drawn,
         x=columns,
         y=rows,
         text=text,
@@ -77,7 +81,7 @@ def heat_map(
         hoverongaps=False,
         hovertemplate=f"{axis.letter} = %{{x}}, {damping_title(relative)} = %{{y}}<br>{measure.unit}: %{{customdata}}"
         "<extra></extra>",
-        **(_spread_colors(measure, levels) if by_spread else _colors(measure, levels)),
+        **(_spread_colors(measure, levels) if by_spread else _colors(measure, levels, drawn)),
     )
     undefined = [(columns[j], rows[i]) for i, row in enumerate(text) for j, cell in enumerate(row) if cell == UNDEFINED]
     if undefined:
@@ -111,6 +115,11 @@ def heat_map(
     figure.update_yaxes(range=[-0.5, len(rows) - 0.5])
     question = "Where does the draw of images decide?" if by_spread else measure.question
     return finish(figure, question, 190 + (44 if several else 34) * len(rows))
+
+
+def nines(values: np.ndarray) -> np.ndarray:
+    """How many nines a correlation begins with, −log₁₀(1 − r): 0 for 0 and below, 2 for 0.99, at most :data:`MOST_NINES`."""
+    return -np.log10(np.clip(1.0 - values, 10.0**-MOST_NINES, 1.0))
 
 
 def _cell(row: dict, measure: Measure, several: bool) -> str:
@@ -149,8 +158,16 @@ def _spread_colors(measure: Measure, levels: Levels | None) -> dict[str, object]
     return {"colorscale": APART, "zmin": 0.0, "zmax": marks[-1], "colorbar": BAR | ticks, "textfont": BLACK}
 
 
-def _colors(measure: Measure, levels: Levels | None) -> dict[str, object]:
-    """The heat-map's colours, which depend on no cell: what is drawn first keeps its colour when more comes in."""
+def _colors(measure: Measure, levels: Levels | None, values: np.ndarray) -> dict[str, object]:
+    """The heat-map's colours. But for nines they depend on no cell: what is drawn first keeps its colour when more comes in."""
+    if measure.nines:
+        # From the whole number of nines that the lowest cell has: that seldom changes as more cells come in.
+        known = nines(values[np.isfinite(values)])
+        low = min(math.floor(known.min(initial=MOST_NINES)), MOST_NINES - 1)
+        marks = list(range(low, MOST_NINES + 1))
+        written = [f"{1.0 - 10.0**-mark:g}" for mark in marks]
+        ticks = {"tickvals": marks, "ticktext": [f"≤ {written[0]}", *written[1:-1], f"≥ {written[-1]}"]}
+        return {"colorscale": ALIKE, "zmin": low, "zmax": MOST_NINES, "colorbar": BAR | ticks, "textfont": BLACK}
     if measure.scale is not None:
         return {
             "colorscale": ALIKE,

@@ -1,31 +1,59 @@
 """Kept runs side by side: their curves, what they take from each layer, and a baseline in another figure."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from app.charts.drawing import Drawing
-from app.charts.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, LineStyle, finish, method_style
+from app.charts.style import LineStyle, finish, method_style
 
-# One a run, so that two runs of one method stay apart; as many as are compared at once.
-STYLES = (
-    LineStyle(BLUE, "solid", "circle"),
-    LineStyle(VERMILION, "dash", "square"),
-    LineStyle(GREEN, "dot", "diamond"),
-    LineStyle(ORANGE, "dashdot", "triangle-up"),
-    LineStyle(PURPLE, "longdash", "cross"),
-)
+# For further runs of one method, each as unlike the others as can be; as many runs as are compared at once, and more.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 PATTERNS = ("", "/", ".", "x", "-")
+
+
+def run_styles(methods: Sequence[str]) -> list[LineStyle]:
+    """A style a run: its method's colour everywhere; the first run of a method has all of its style, others other dashes and
+    marks."""
+    first = {name: methods.index(name) for name in methods}
+    styles: dict[int, LineStyle] = {place: method_style(name) for name, place in first.items()}
+    for place, name in enumerate(methods):
+        if place not in styles:
+            taken = list(styles.values())
+            dash = _unlike(DASHES, [style.dash for style in taken])
+            symbol = _unlike(SYMBOLS, [_full(style.symbol) for style in taken])
+            styles[place] = LineStyle(method_style(name).color, dash, symbol)
+    return [styles[place] for place in range(len(methods))]
+
+
+def _unlike(choices: Sequence[str], taken: Sequence[str]) -> str:
+    """The one of ``choices`` that is taken least often, the first of several."""
+    return min(choices, key=taken.count)
+
+
+def _full(symbol: str) -> str:
+    return symbol.removesuffix("-open")
+
+
+def _ring(symbol: str) -> str:
+    """The mark of a run itself: hollow, with a dot in it where the method's own is hollow already."""
+    full = _full(symbol)
+    return f"{full}-open-dot" if symbol != full and full in SYMBOLS else f"{full}-open"
 
 
 def runs_curve(points: pd.DataFrame, title: str = "How do these runs lose accuracy?") -> go.Figure:
     """A line a run, its own result a ring; a run without a curve is a ring alone.
 
     Args:
-        points: Columns ``run``, ``name``, ``sparsity`` (fraction), ``accuracy`` (percent), ``own`` (the run's own result).
+        points: Columns ``run``, ``name``, ``method``, ``sparsity`` (fraction), ``accuracy`` (percent), ``own`` (the run's own
+            result).
         title: The question the chart answers.
     """
     figure = Drawing()
-    for style, (_, part) in zip(STYLES, points.groupby("run", sort=False), strict=False):
+    parts = list(points.groupby("run", sort=False))
+    for style, (_, part) in zip(run_styles([part["method"].iloc[0] for _, part in parts]), parts, strict=True):
         name, curve, own = part["name"].iloc[0], part[~part["own"]], part[part["own"]]
         hover = "%{y:.2f} % at sparsity %{x:.4f}"
         if len(curve):
@@ -46,7 +74,7 @@ def runs_curve(points: pd.DataFrame, title: str = "How do these runs lose accura
             legendgroup=name,
             showlegend=not len(curve),
             mode="markers",
-            marker={"size": 16, "symbol": f"{style.symbol}-open", "color": style.color, "line": {"width": 3}},
+            marker={"size": 16, "symbol": _ring(style.symbol), "color": style.color, "line": {"width": 3}},
             hovertemplate=f"the run itself: {hover}",
         )
     figure.update_xaxes(title="sparsity (fraction of prunable weights removed)", range=[-0.02, 1.02], tickformat=".0%")
@@ -60,21 +88,19 @@ def runs_layers(table: pd.DataFrame, title: str = "What do these runs take from 
     """Bars of each layer's sparsity, side by side for the runs.
 
     Args:
-        table: Columns ``run``, ``name``, ``layer``, ``kept``, ``total``, ``sparsity`` (fraction).
+        table: Columns ``run``, ``name``, ``method``, ``layer``, ``kept``, ``total``, ``sparsity`` (fraction).
         title: The question the chart answers.
     """
     figure = Drawing()
     layers = list(dict.fromkeys(table["layer"]))
-    for (style, pattern), (_, part) in zip(
-        zip(STYLES, PATTERNS, strict=True), table.groupby("run", sort=False), strict=False
-    ):
+    for pattern, (_, part) in zip(PATTERNS, table.groupby("run", sort=False), strict=False):
         figure.add_bar(
             x=part["sparsity"],
             y=part["layer"],
             orientation="h",
             name=part["name"].iloc[0],
             marker={
-                "color": style.color,
+                "color": method_style(part["method"].iloc[0]).color,
                 "pattern": {"shape": pattern, "size": 6, "solidity": 0.25, "fillmode": "overlay"},
             },
             customdata=part[["kept", "total"]],

@@ -15,7 +15,7 @@ def layer_panels(layers: pd.DataFrame, overall: float, baseline: str, title: str
 
     Args:
         layers: Columns ``label``, ``style``, ``layer``, ``total`` (weights) and ``sparsity`` (fraction).
-        overall: The network's sparsity (fraction), drawn as a line.
+        overall: The network's sparsity (fraction), drawn as a line that the legend names.
         baseline: The label of the method that the others are held against.
         title: The question the chart answers.
     """
@@ -35,6 +35,8 @@ def layer_panels(layers: pd.DataFrame, overall: float, baseline: str, title: str
     )
     theirs = layers[layers["label"] == baseline].set_index("layer")["sparsity"]
     for place, label in enumerate(labels):
+        # The lowest of its column says what is across, wherever it stands.
+        lowest = place + COLUMNS >= len(labels)
         part = layers[layers["label"] == label].set_index("layer").loc[names]
         where = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
         figure.add_bar(
@@ -60,9 +62,17 @@ def layer_panels(layers: pd.DataFrame, overall: float, baseline: str, title: str
                 hovertemplate="%{y}: %{x:.1%}",
                 **where,
             )
-    figure.add_vline(x=overall, line={"color": GREY, "dash": "dot", "width": 1.5})
+        figure.update_xaxes(title="share of the layer removed" if lowest else None, showticklabels=lowest, **where)
+    line = {"color": GREY, "dash": "dot", "width": 1.5}
+    figure.add_vline(x=overall, line=line)
+    # The line itself has no place in the legend: this one is nowhere else.
+    name = f"the whole network: {100 * overall:.3g} %"
+    figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=name, row=1, col=1)
+    for place in range(len(labels), rows * COLUMNS):
+        empty = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
+        figure.update_xaxes(visible=False, **empty)
+        figure.update_yaxes(visible=False, **empty)
     figure.update_yaxes(range=[-0.6, len(names) - 0.4])
     figure.update_xaxes(range=[0, 1.02], tickformat=".0%", tickvals=[0, 0.5, 1])
-    figure.update_xaxes(title="share of the layer removed", row=rows)
     figure.update_annotations(font={"size": 13})
     return finish(figure, title, height)

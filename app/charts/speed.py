@@ -32,6 +32,8 @@ LOOKS = {
     "2:4": Look(GREEN, "-", "triangle-up"),
 }
 ROW_PIXELS = 58
+# What a number beside a bar takes, as a share of the longest bar.
+NUMBER_WIDTH = 0.3
 
 
 def latency_bars(table: pd.DataFrame, batch: int) -> go.Figure:
@@ -46,7 +48,9 @@ def latency_bars(table: pd.DataFrame, batch: int) -> go.Figure:
     middle = scale * shown["seconds"]
     text = [f"{m:.3g} {unit}" for m in middle]
     hover = "%{y}: %{x:.4g} " + unit + ", quartiles %{customdata[0]:.4g} to %{customdata[1]:.4g}<extra></extra>"
-    figure = _bars(shown, middle, text, scale * shown["high"], hover)
+    dense, ends = scale * table["seconds"]["dense"], scale * shown["high"]
+    struck = (ends < dense) & (ends > dense - NUMBER_WIDTH * middle.max())  # the line would go through the number
+    figure = _bars(shown, middle, text, ends.mask(struck, dense), hover)
     bars = figure.traces[0]
     bars["customdata"] = (scale * shown[["low", "high"]]).to_numpy()
     bars["error_x"] = {
@@ -57,7 +61,7 @@ def latency_bars(table: pd.DataFrame, batch: int) -> go.Figure:
         "thickness": 1.5,
         "color": GREY,
     }
-    figure.add_vline(x=scale * table["seconds"]["dense"], line={"color": GREY, "dash": "dot", "width": 1.5})
+    figure.add_vline(x=dense, line={"color": GREY, "dash": "dot", "width": 1.5})
     figure.update_xaxes(title=f"{unit} a call of {batch:,} image{'s' if batch > 1 else ''} (median, quartiles)")
     return _finish(figure, "How long does one call take?", len(table))
 
@@ -131,7 +135,7 @@ def kernel_lines(
         shape: (out, in).
         batch: Inputs a call.
         crossing: The sparsity from which CSR is faster, drawn as a line; None where it never is.
-        current: The layer's sparsity in the setting on the left, drawn as a line.
+        current: The layer's sparsity in the setting in the sidebar, drawn as a line.
     """
     scale, unit = _time_unit(table["seconds"].max())
     figure = Drawing()
@@ -212,7 +216,7 @@ def _bars(shown: pd.DataFrame, middle: pd.Series, text: list[str], ends: pd.Seri
     # A far end, of a disturbed round, must not squeeze the bars.
     reach = ends.clip(upper=2 * middle.max())
     figure.add_scatter(
-        x=reach, y=labels, mode="text", text=[f" {t}" for t in text], textposition="middle right", hoverinfo="skip",
+        x=reach, y=labels, mode="text", text=[f"  {t}" for t in text], textposition="middle right", hoverinfo="skip",
         showlegend=False, cliponaxis=False,
     )  # fmt: skip
     figure.update_xaxes(range=[0, 1.5 * reach.max()], nticks=6)

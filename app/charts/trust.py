@@ -9,6 +9,8 @@ from app.charts.symlog import SymLog
 
 NATS = "loss change (nats per image)"
 MANY = 1000
+# About so many powers of ten on either axis: side by side they need more room than above each other.
+ACROSS, UP = 4, 7
 
 
 def predicted_measured(
@@ -17,7 +19,7 @@ def predicted_measured(
     """One point a removed weight: ``column`` (called ``name``) against the measured change, with the line where both agree.
 
     Args:
-        table: Columns ``column``, ``measured``, ``layer``, ``position``, ``weight`` and ``kept`` (whether the mask keeps it).
+        table: Columns ``column``, ``measured``, ``name``, ``weight`` and ``kept`` (whether the mask keeps it).
         column: The prediction drawn to the right, in nats.
         name: What it is called.
         title: The question the chart answers.
@@ -47,13 +49,13 @@ def predicted_measured(
             mode="markers",
             name=label,
             marker={"color": color, "symbol": symbol, "size": 7, "opacity": 0.8},
-            customdata=part[["layer", "position", "weight", column, "measured"]],
-            hovertemplate="%{customdata[0]}, weight %{customdata[1]} (w = %{customdata[2]:.3g})<br>"
-            "predicted %{customdata[3]:+.2e}, measured %{customdata[4]:+.2e} nats",
+            customdata=part[["name", "weight", column, "measured"]],
+            hovertemplate="%{customdata[0]} = %{customdata[1]:.3g}<br>"
+            "predicted %{customdata[2]:+.2e}, measured %{customdata[3]:+.2e} nats",
         )
-    values, text = scale.ticks(low, high, 7)
-    figure.update_xaxes(title=f"{name} (nats)", range=range_, tickvals=values, ticktext=text, zeroline=True)
-    figure.update_yaxes(title="measured (nats)", range=range_, tickvals=values, ticktext=text, zeroline=True)
+    for update, words, most in ((figure.update_xaxes, name, ACROSS), (figure.update_yaxes, "measured", UP)):
+        values, text = scale.ticks(low, high, most)
+        update(title=f"{words} (nats)", range=range_, tickvals=values, ticktext=text, tickangle=0, zeroline=True)
     return finish(figure, title, 430)
 
 

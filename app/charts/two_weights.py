@@ -13,8 +13,10 @@ STAY, MOVE = UPDATE_STYLES["none"], UPDATE_STYLES["joint"]
 TRAINED = {"symbol": "star", "size": 15, "color": ORANGE}
 HEIGHT = 470
 MODEL = "loss by the model"
-# Contours around a pair of a network.
-CONTOURS = 6
+# Contours around a pair of a network, and how many of them lead up to the loss of OBD.
+CONTOURS, TO_OBD = 6, 2
+# The contour that shows why OBS's place is the cheapest on the axis of removal.
+TOUCHING = "contour that touches the axis"
 
 
 def two_weights_frames(places: pd.DataFrame, rings: pd.DataFrame, start: float, removed: int) -> go.Figure:
@@ -121,8 +123,9 @@ def _traces(places: pd.DataFrame, rings: pd.DataFrame, names: Sequence[str]) -> 
             "x": touching["first"].to_numpy("float32"),
             "y": touching["second"].to_numpy("float32"),
             "mode": "lines",
-            "showlegend": False,
-            "line": {"color": BLUE, "width": 1.5, "dash": "dash"},
+            "name": TOUCHING,
+            # Measured contours are dashed.
+            "line": {"color": BLUE, "width": 1.5, "dash": "dot"},
             "hoverinfo": "skip",
         },
     ]

@@ -27,7 +27,7 @@ def weight_scatter(
     """Each weight's |w| against its statistic, both logarithmic; customdata of every mark is its position.
 
     Args:
-        drawn: Columns ``position``, ``layer``, ``before``, ``statistic`` (above zero), ``kept``, and ``rival`` where another
+        drawn: Columns ``position``, ``name``, ``before``, ``statistic`` (above zero), ``kept``, and ``rival`` where another
             method's mask is held against this one.
         unit: The statistic's unit.
         threshold: The largest statistic that goes, where there is one for all that is drawn.
@@ -59,8 +59,9 @@ def weight_scatter(
             mode="markers",
             marker={"color": color, "symbol": symbol, "size": width, "opacity": 0.75 if width < 9 else 1.0},
             customdata=part["position"],
-            text=part["layer"].astype(str),
-            hovertemplate="%{text} number %{customdata}: |w| %{x:.3g}, statistic %{y:.2e}" + verdicts.get(name, ""),
+            text=part["name"],
+            hovertemplate="%{text} (number %{customdata} in the network): |w| %{x:.3g}, statistic %{y:.2e}"
+            + verdicts.get(name, ""),
         )
     rings = drawn["position"].isin(list(chosen))
     if rings.any():
@@ -90,7 +91,8 @@ def weight_scatter(
     frames = _frame(size, SIZE_DECADES, rival_size), _frame(statistic, STATISTIC_DECADES, threshold)
     figure.update_xaxes(title="size of the weight |w| (logarithmic)", range=frames[0], **logarithmic)
     figure.update_yaxes(title=f"pruning statistic ({unit}, logarithmic)", range=frames[1], **logarithmic)
-    figure.update_layout(dragmode="select", legend={"itemsizing": "constant"})
+    # Not "select": Streamlit lets no click choose a mark while a drag draws a box.
+    figure.update_layout(dragmode="zoom", legend={"itemsizing": "constant"})
     return finish(figure, title, 470)
 
 

@@ -1,7 +1,7 @@
 """Step 5: blocks."""
 
 from app.charts.learn import block_accuracy
-from app.learning.step import Shown, Step, Try, tex
+from app.learning.step import Shown, Step, Try
 from app.words import gap_words, percent, share
 from woodfisher_core.evaluation import CONFIDENT, paired_standard_error
 from woodfisher_core.experiments import PruneConfig, Workspace
@@ -22,7 +22,7 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
     total = problem.parameters.num_prunable
     idea = (
         f"All of $F$ is a {total:,} × {total:,} matrix, {gib(found.full)}; for {LARGE:,} weights it would be "
-        f"{4 * LARGE**2 / 1e15:.1f} petabytes. So the paper cuts it into **blocks** on the diagonal and forgets what lies "
+        f"{gib(4 * LARGE**2)}. So the paper cuts it into **blocks** on the diagonal and forgets what lies "
         "between "
         f"them: weights of different blocks no longer help each other. Blocks of one weight keep {share(smallest['share'])} of "
         f"$F$'s squared entries and {percent(smallest['accuracy'], 1)} accuracy; one block a layer keeps "
@@ -31,9 +31,9 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
         "form of the step before, no block is ever written down: even the whole network can be one."
     )
     numbers = (
-        rf"\text{{all of }}F:\ 4d^2={tex(found.full / 1e6)}\ \text{{MB}},\qquad\text{{one block a layer: }}"
-        rf"4\sum_bB_b^2={tex(layer['bytes'] / 1e6)}\ \text{{MB}},"
-        rf"\qquad\text{{diagonal: }}4d={tex(smallest['bytes'] / 1e6, 2)}\ \text{{MB}}",
+        rf"\text{{all of }}F:\ 4d^2=\text{{{gib(found.full)}}},\qquad\text{{one block a layer: }}"
+        rf"4\sum_bB_b^2=\text{{{gib(layer['bytes'])}}},"
+        rf"\qquad\text{{diagonal: }}4d=\text{{{gib(smallest['bytes'])}}}",
     )
     best = table.loc[table["accuracy"].idxmax()]
     sentence = (

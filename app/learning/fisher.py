@@ -2,7 +2,7 @@
 
 from app.charts.learn import HESSIAN_DECADES, fisher_against_hessian
 from app.learning.step import Shown, Step, Try, tex
-from app.words import percent, share
+from app.words import number, percent, share
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.lesson import plain
 from woodfisher_core.experiments.lesson_fisher import FisherHessian, fisher_hessian
@@ -19,10 +19,10 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
         "part, exactly, "
         "on average), and the fit is good (then what is left out is small). The **empirical** Fisher takes the true labels. "
         f"Measured on {found.images:,} images and {len(found.weights)} weights: its diagonal points the Hessian's way (cosine "
-        f"**{true.cosine:.3f}**, rank correlation {true.rank:.2f}), but is **{_times(true.ratio)}**. With drawn labels: cosine "
-        f"{drawn.cosine:.3f}, {_times(drawn.ratio)}. From {_images(int(first['samples']))} alone the cosine is "
-        f"{first['cosine']:.2f}, "
-        f"from {int(last['samples']):,} it is {last['cosine']:.2f}."
+        f"**{number(true.cosine, '.3f')}**, rank correlation {number(true.rank, '.2f')}), but is "
+        f"**{_times(true.ratio)}**. With drawn labels: cosine {number(drawn.cosine, '.3f')}, {_times(drawn.ratio)}. "
+        f"From {_images(int(first['samples']))} alone the cosine is "
+        f"{number(first['cosine'], '.2f')}, from {int(last['samples']):,} it is {number(last['cosine'], '.2f')}."
     )
     numbers = (
         rf"\cos(\operatorname{{diag}}F,\operatorname{{diag}}H)={true.cosine:.3f},\qquad"

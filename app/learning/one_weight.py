@@ -2,7 +2,7 @@
 
 from app.charts.learn import removal_bars
 from app.learning.step import Choice, Shown, Step, Try, nats, signed, tex
-from app.words import listed
+from app.words import listed, number
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.lesson import EXAMPLES, SMALLEST_KEPT, one_weight
 
@@ -39,7 +39,7 @@ def show(space: Workspace, config: PruneConfig, which: str) -> Shown:
         f". The predictions, {nats(stay)} and {nats(move)}, count the slope gᵀδ too, which the statistic leaves out"
     )
     moved = [
-        f"{row.layer} no. {row.weight:,} ({row.before:+.3f} → {row.after:+.3f})" for row in one.movers.itertuples()
+        f"{row.name} ({number(row.before, '+.3f')} → {number(row.after, '+.3f')})" for row in one.movers.itertuples()
     ]
     layers = sorted({row.layer for row in one.movers.itertuples()})
     answer = (

@@ -4,7 +4,7 @@ import pandas as pd
 
 from app.charts.learn import ladder_bars
 from app.learning.step import Shown, Step, tex
-from app.words import percent, share
+from app.words import number, percent, share
 from woodfisher_core.evaluation import CONFIDENT
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.lesson import Rung, ladder, plain, rung_runs
@@ -33,13 +33,12 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
     gains = [rung for rung in rungs[1:] if rung.gain > CONFIDENT * rung.error]
     most = max(rungs[1:], key=lambda rung: rung.gain)
     sentence = (
-        f"The largest step up is “{most.label}” ({most.gain:+.1f} points). {len(gains)} of the {len(rungs) - 1} steps are "
-        "gains beyond "
-        "the noise of the test images."
+        f"The largest step up is “{most.label}” ({number(most.gain, '+.1f')} points). {len(gains)} of the {len(rungs) - 1} steps "
+        "are gains beyond the noise of the test images."
     )
     losses = [rung for rung in rungs[1:] if rung.gain < -CONFIDENT * rung.error]
     answer = f"{_losses(losses)} At each rung, against the one before: " + "; ".join(
-        f"{rung.label} {rung.gain:+.1f} ± {CONFIDENT * rung.error:.1f}" for rung in rungs[1:]
+        f"{rung.label} {number(rung.gain, '+.1f')} ± {CONFIDENT * rung.error:.1f}" for rung in rungs[1:]
     )
     return Shown(idea, numbers, ladder_bars(table, dense), sentence, table, answer + " points.")
 

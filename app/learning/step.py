@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
+from app.words import number
 from woodfisher_core.experiments import PruneConfig, Workspace
 
 
@@ -93,5 +94,5 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def nats(value: float, digits: int = 2) -> str:
-    """A loss change in a sentence: ``+0.0035 nats``, ``−3.2e-07 nats``."""
-    return f"{value:+.{digits}g}\u00a0nats".replace("-", "−", 1) if value < 0 else f"{value:+.{digits}g}\u00a0nats"
+    """A loss change in a sentence: ``+0.0035 nats``, ``−3.2·10⁻⁷ nats``."""
+    return f"{number(value, f'+.{digits}g')}\u00a0nats"

@@ -2,6 +2,7 @@
 
 from app.charts.learn import recursion_lines
 from app.learning.step import Shown, Step, Try, tex
+from app.words import number, share
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.lesson_fisher import woodbury
 from woodfisher_core.memory import gib
@@ -20,7 +21,7 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
         "have seen of a weight lowers its $[F^{-1}]_{jj}$, and so raises its price. Taken **all at once** the same "
         "identity needs "
         f"only the {found.num_rows:,} × {found.num_rows:,} matrix $K=GG^\\top$ of the gradients' products. Both agree to "
-        f"**{found.difference:.0e}** of the largest entry."
+        f"**{number(found.difference, '.0e')}** of the largest entry."
     )
     scale = found.num_rows * found.damping
     numbers = (
@@ -31,8 +32,9 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
     )
     last = found.left.iloc[-1]["share"]
     sentence = (
-        f"After all {found.num_rows:,} samples the {found.size} entries have fallen to {100 * last:.1f} % of 1/λ on average; "
-        "the circles are the closed form."
+        f"Of the {found.size} weights {len(found.closed)} are drawn, {_which(found.apart)} images see most of on. After all "
+        f"{found.num_rows:,} samples the {found.size} entries have fallen to {share(last, 1)} of 1/λ on average; the circles are "
+        "the closed form."
     )
     memory = f"{gib(4 * found.largest**2)} for the recursion's matrix, {gib(8 * found.num_rows**2)} for K"
     answer = f"The largest block has B = {found.largest:,} weights, and there are N = {found.num_rows:,} samples. " + (
@@ -44,6 +46,14 @@ def show(space: Workspace, config: PruneConfig) -> Shown:
     )
     figure = recursion_lines(found.steps, found.closed, found.damping)
     return Shown(idea, numbers, figure, sentence, found.steps, answer)
+
+
+def _which(apart: int) -> str:
+    """``every 6th, from the one``: which weights of the block are drawn, in the order of their gradients."""
+    if apart == 1:
+        return "from the one the"
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(apart % 10 if apart % 100 not in (11, 12, 13) else 0, "th")
+    return f"every {apart}{ending}, from the one the"
 
 
 STEP = Step(

@@ -65,7 +65,7 @@ def test_a_class_does_not_see_what_the_link_hides(opened, asked, keys):
     page = opened(hide=asked, seed="3", **SETTING)
     styles = [element.proto.html.body for element in page.main if "display: none" in str(getattr(element, "proto", ""))]
     style = "".join(styles) or "".join(str(element.proto) for element in page.get("html"))
-    assert all(f".st-key-{key}" in style for key in keys)
+    assert all(f".st-key-{key}" in style and f".st-key-note-{key}" in style for key in keys)
     assert page.number_input(key="seed").disabled
     assert value(page, "seed") == 3
 

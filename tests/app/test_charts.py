@@ -13,6 +13,7 @@ from plotly.io import to_json
 from app import charts
 from app.charts.drawing import Drawing
 from app.charts.style import method_style
+from app.explain import class_sentence
 from woodfisher_core.experiments import PruneConfig, Workspace, tables
 from woodfisher_core.methods import METHODS
 
@@ -72,9 +73,44 @@ def test_axes_carry_units(run):
     drawn = figures(run)
     assert "(%)" in drawn["accuracy"].layout.yaxis.title.text
     assert "fraction" in drawn["accuracy"].layout.xaxis.title.text
-    assert "nats" in drawn["loss"].layout.yaxis.title.text
+    assert "nats" in drawn["loss"].layout.xaxis.title.text
     assert "nats" in drawn["saliency"].layout.xaxis3.title.text
     assert "(%)" in drawn["classes"].layout.yaxis.title.text
+
+
+def test_loss_numbers_stand_beside_lying_bars():
+    """Side by side they would touch on a phone; the axis leaves them room, and a minus is one."""
+    table = pd.DataFrame({"term": ["a|b", "c"], "samples": "held-out", "nats": [-0.25, 1.0]})
+    figure = charts.loss_change(table)
+    [bars] = figure.data
+    assert (bars.orientation, list(bars.x), list(bars.y)) == ("h", [-0.25, 1.0], ["a<br>b", "c"])
+    assert list(bars.text) == ["−0.25", "+1"]
+    low, high = figure.layout.xaxis.range
+    assert low < -0.25
+    assert high > 1.0
+
+
+@pytest.mark.parametrize(("sparsity", "side"), [(0.9, "left"), (0.2, "right"), (None, "right")])
+def test_no_line_strikes_the_dense_networks_name(run, sparsity, side):
+    """It stands on the other side than the setting's own sparsity."""
+    space, config, *_ = run
+    table = tables.curve_table({"woodfisher": space.curve(config, (0.5,))}, 500)
+    figure = charts.accuracy_curve(table, 97.2, None if sparsity is None else ("woodfisher", sparsity, 50.0))
+    assert next(note for note in figure.layout.annotations if "dense" in note.text).xanchor == side
+
+
+@pytest.mark.parametrize(
+    ("pruned", "says"),
+    [
+        ([50.0, 60.0, 90.0], "An average hides this: class 0 loses most, from 100.0\u00a0% to 50.0\u00a0%."),
+        ([0.0, 90.0, 90.0], "An average hides this: class 0 loses most, from 100.0\u00a0% to 0.0\u00a0%."),
+        ([0.0, 0.0, 90.0], "2 of 3 classes are at 0\u00a0%: what accuracy is left comes from one alone."),
+        ([0.0, 0.0, 0.0], "3 of 3 classes are at 0\u00a0%: no answer is right any more."),
+        ([100.0, 100.0, 100.0], "No class loses."),
+    ],
+)
+def test_classes_that_are_lost_are_counted(pruned, says):
+    assert class_sentence(pd.DataFrame({"class": list("012"), "dense": 100.0, "pruned": pruned})) == says
 
 
 def test_histogram_counts_every_weight(run):
@@ -91,7 +127,7 @@ def test_histogram_counts_every_weight(run):
 def test_threshold_stands_between_removed_and_kept(run):
     """The line in the histogram is the largest statistic that was removed."""
     _, _, problem, outcome, _ = run
-    threshold = tables.thresholds_by_layer(problem.parameters, outcome.mask)["fc1.weight"]
+    threshold = tables.thresholds_by_layer(problem.parameters, outcome.mask)["fc1"]
     assert outcome.saliency[~outcome.mask.keep].max() == threshold
     assert outcome.saliency[outcome.mask.keep].min() > threshold
 

@@ -1,6 +1,7 @@
 """The Compare page: its views, the table of verdicts, published numbers, what it leaves out and why, and that long work waits."""
 
 import json
+import re
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -44,7 +45,7 @@ def test_each_view_is_drawn(opened, view, said, lines):
     """A chart, a sentence, the finding on top, and a row a line in the table."""
     test = fine(opened(PAGE, view=view, damping="1e0", **SMALL))
     assert said in texts(test)
-    assert "keeps most: **" in texts(test)
+    assert re.search(r"\*\* keeps most, \*\*[\d.]+ %\*\* \(dense 97\.20 %\)", texts(test))
     assert "One seed: no spread between seeds is known." in texts(test)
     assert len(test.get("plotly_chart")) == 1
     assert test.dataframe[0].value["method"].nunique() == lines
@@ -74,10 +75,28 @@ def test_seeds_bring_a_spread(opened):
     assert "of the 3 seeds" in texts(test)
 
 
-def test_seconds_stand_in_the_table_once_they_are_measured(opened):
-    assert "seconds" not in fine(opened(PAGE, **SMALL)).dataframe[0].value
-    for view in ("cost", "all methods"):
-        assert (fine(opened(PAGE, view=view, **SMALL)).dataframe[0].value["seconds"] > 0).all()
+def test_seconds_stand_in_the_table_of_the_view_cost_alone(opened):
+    """Whatever was looked at before."""
+    for view, there in (("all methods", False), ("cost", True), ("all methods", False), ("few images", False)):
+        table = fine(opened(PAGE, view=view, **SMALL)).dataframe[0].value
+        assert ("seconds" in table) is there
+        assert not there or (table["seconds"] > 0).all()
+
+
+@pytest.mark.parametrize("view", ["layer-wise or global", "few images"])
+def test_what_the_sidebar_has_no_say_in_is_said(opened, view):
+    """The controls that the caption names change no number; the other views have no such caption."""
+    words = "**Update scale**"
+    plain = fine(opened(PAGE, view=view, **SMALL))
+    scope = {} if view == "few images" else {"scope": "layer"}
+    other = fine(
+        opened(PAGE, view=view, update="independent", scale="0.5", pattern="2:4", without="fc3", **scope, **SMALL)
+    )
+    same = fine(opened(PAGE, view=view, without="fc3", sparsity="0.5", **SMALL))
+    assert words in texts(plain)
+    assert other.dataframe[0].value.equals(same.dataframe[0].value)
+    assert ("**Fisher samples N**" in texts(plain)) == (view == "few images")
+    assert words not in texts(fine(opened(PAGE, **SMALL)))
 
 
 def test_published_numbers_only_where_there_are_some(opened):

@@ -17,9 +17,20 @@ from app.charts import (
     with_and_without,
 )
 from app.charts.compensate import MOST_POINTS, UPDATE_STYLES
-from app.explain_compensate import agreement_sentence, layers_sentence
+from app.charts.two_weights import TOUCHING
+from app.explain_compensate import (
+    agreement_sentence,
+    effects_sentence,
+    layers_sentence,
+    pair_sentence,
+    removal_words,
+    saved_sentence,
+    survivors_sentence,
+)
+from woodfisher_core.experiments.compensation import Removal
+from woodfisher_core.experiments.pair_surface import Surface
 from woodfisher_core.experiments.two_weights import TwoWeights, contour_set, over_correlations, places
-from woodfisher_core.experiments.update_effects import MoveAgreement
+from woodfisher_core.experiments.update_effects import MoveAgreement, agreement, anybody_moves
 
 PAIR = TwoWeights(1.0, 0.7, 1.0, 4.0, 0.0)
 
@@ -59,6 +70,10 @@ def test_the_pair_has_measured_contours_at_the_same_heights():
     assert measured.line.dash == "dash"
     assert "fc1[0, 1]" in figure.layout.xaxis.title.text
     assert any("every 0.25 nats" in str(trace.name) for trace in figure.data)
+    touching = named(figure, TOUCHING)
+    assert touching.line.dash not in {measured.line.dash, "solid"}
+    spots, rings = over_correlations(PAIR, 1, (0.5,))
+    assert named(two_weights_frames(spots, rings, 0.5, 1), TOUCHING).line.dash == touching.line.dash
     bare = pair_plane(places(pair, 1), contour_set(pair, 1), None, ("a", "b"), window, 0.25)
     assert not [trace for trace in bare.data if trace.name == "measured"]
 
@@ -95,6 +110,83 @@ def test_with_and_without_have_whiskers():
     assert "nats" in figure.layout.yaxis.title.text
 
 
+def one_removed(**changes) -> Removal:
+    values = {
+        "index": 7, "name": "fc2[2, 30]", "value": -0.5, "gone": True, "rank": 1, "curvature": 2.0, "inverse_diagonal": 1.0,
+        "partner": 3, "partner_correlation": 0.5, "lost_share": 0.0, "saved": {}, "survivors": survivors(),
+        "changes": pd.DataFrame(),
+    }  # fmt: skip
+    return Removal(**{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("rank", "total", "turn"), [(1, 2720, "0.04"), (2176, 2720, "80.00"), (1, 25_000_000, "0.000004"), (1, 20, "5.00")]
+)
+def test_a_weight_goes_at_its_own_sparsity(rank, total, turn):
+    """The k-th of d at k/d, whatever the sparsity on the page."""
+    text = removal_words(one_removed(rank=rank), total, 0.8)
+    assert f"number {rank:,} of {total:,}" in text
+    assert f"takes it from sparsity {turn}\u00a0% on. At your sparsity of 80.0\u00a0% it is gone." in text
+    assert "−0.5" in text
+    assert "80.0\u00a0% it stays." in removal_words(one_removed(rank=rank, gone=False), total, 0.8)
+
+
+def test_who_does_not_move_has_no_numbers():
+    still = one_removed(survivors=survivors(0), saved={"Fisher samples": (5e-17, 7e-17)})
+    assert survivors_sentence(still).startswith("Nobody moves measurably")
+    assert (
+        saved_sentence(still) == "Nobody moves, so nothing is saved: by the model removing fc2[2, 30] costs 0.25 nats."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rise", "says"), [(1.1, "They lie near each other"), (30.0, "rises 30 times as far"), (-1.0, "not at all")]
+)
+def test_contours_that_differ_are_said_to(rise, says):
+    """The measured surface is the model's, ``rise`` times as high."""
+    pair = PAIR.correlated(0.5)
+    x, y = (side.ravel() for side in np.meshgrid(np.linspace(-1, 3, 41), np.linspace(-1, 2, 41)))
+    grid = pd.DataFrame({"first": x, "second": y, "nats": rise * pair.loss(x, y)})
+    spots = places(pair, 1).assign(measured=0.1, error=0.01)
+    text = pair_sentence(pair, one_removed(), "fc1[0, 2]", Surface(grid, spots, 300))
+    assert says in text
+    assert ("the quadratic model is not true here" in text) == (rise != 1.1)
+    assert TOUCHING in text
+
+
+def effects_table() -> pd.DataFrame:
+    rows = [
+        (update, sparsity, 90.0, loss, moved)
+        for update, losses, moved in (("none", (0.1, 0.9), 0.0), ("joint", (0.2, 0.3), 0.25))
+        for sparsity, loss in zip((0.5, 0.9), losses, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=["update", "sparsity", "accuracy", "loss", "moved"])
+    return table.assign(gain=0.0, gain_error=1.0)
+
+
+def test_the_sentence_is_about_what_is_drawn():
+    table = effects_table()
+    loss = effects_sentence(table, "loss")
+    assert (
+        "costs less than none at 1 of 2 sparsities, and differs most from it at 90\u00a0% (0.3 instead of 0.9 nats)"
+        in loss
+    )
+    assert "points" not in loss
+    size = effects_sentence(table, "size of the move")
+    assert "25.0\u00a0% at 50\u00a0% to 25.0\u00a0% at 90\u00a0% under the joint update" in size
+    assert effects_sentence(table.assign(moved=0.0), "size of the move") == "Nobody moves."
+    assert "held out" in effects_sentence(table.assign(loss=np.nan), "loss")
+    assert effects_sentence(table).startswith("Of the updates, ")
+
+
+def test_moves_of_rounding_are_none():
+    table = moves(50)
+    assert anybody_moves(table)
+    still = table.assign(independent=1e-14 * table["independent"], joint=0.0)
+    assert not anybody_moves(still)
+    assert agreement(still) is None
+
+
 @pytest.mark.parametrize("what", list(EFFECTS))
 def test_effects_draw_each_update(what):
     rows = [(u, s, 90.0 + s, 1.0, 0.1, 0.01, 0.2) for u in ("none", "independent", "joint") for s in (0.5, 0.8)]
@@ -108,6 +200,8 @@ def test_effects_draw_each_update(what):
     assert figure.layout.yaxis.title.text == EFFECTS[what][2]
     written = " ".join(note.text for note in figure.layout.annotations)
     assert ("dense 97.00 %" in written) == (what == "accuracy")
+    if what == "accuracy":  # away from the line of the setting
+        assert next(note for note in figure.layout.annotations if "dense" in note.text).xanchor == "left"
 
 
 def moves(count: int) -> pd.DataFrame:

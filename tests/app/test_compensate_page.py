@@ -53,8 +53,12 @@ def test_the_example_follows_its_controls(small):
 
 @pytest.mark.parametrize("which", ["first", "last", "largest"])
 def test_every_choice_of_a_weight(small, which):
-    page = check_fine(small(q=which))
-    assert "it goes at sparsity" in next(m.value for m in page.markdown if "is number" in m.value)
+    """The first to go is next to nothing, so that nobody moves for it and nothing is drawn of that."""
+    page = check_fine(small(q=which), charts=CHARTS - 3 * (which == "first"))
+    assert bool(said(page, "Nobody moves measurably: the weight itself is next to nothing")) == (which == "first")
+    assert "At your sparsity of 80.0\u00a0% it is gone." in next(
+        m.value for m in page.markdown if "has the statistic" in m.value
+    )
 
 
 def test_a_weight_by_its_number(small):
@@ -67,7 +71,12 @@ def test_a_weight_by_its_number(small):
 
 @pytest.mark.parametrize("effect", ["loss", "size of the move"])
 def test_other_effects(small, effect):
-    figure = check_fine(small(effect=effect)).get("plotly_chart")
+    page = check_fine(small(effect=effect))
+    assert said(
+        page, "Of the loss on held-out images" if effect == "loss" else "Of their own length ‖w‖ the survivors move by"
+    )
+    assert not said(page, "Of the updates, ")
+    figure = page.get("plotly_chart")
     assert any(
         ("held-out loss change" if effect == "loss" else "size of the move") in chart.proto.spec for chart in figure
     )
@@ -82,13 +91,18 @@ def test_a_shortened_update_is_a_line_of_its_own(small):
     "settings", [{"sparsity": "0"}, {"pattern": "2:4"}, {"stages": "4"}, {"block": "1"}, {"block": "network"}]
 )
 def test_odd_settings_are_drawn(small, settings):
-    """Nothing removed, a pattern, several stages, a diagonal Fisher, one block over all."""
-    page = check_fine(small(**settings), charts=CHARTS - (settings.get("block") == "1"))
+    """Nothing removed, a pattern, several stages, a diagonal Fisher, one block over all; what nobody does is not drawn."""
+    still = {"sparsity": 2, "block": 5}.get(*settings) if settings in ({"sparsity": "0"}, {"block": "1"}) else 0
+    page = check_fine(small(**settings), charts=CHARTS - still)
+    if still:
+        assert said(page, "Nobody moves measurably here")
     if settings == {"sparsity": "0"}:
         assert said(page, "At sparsity 0 nothing goes")
     if settings == {"block": "1"}:
         assert said(page, "No survivor is correlated with")
-        assert said(page, "Nobody moves: in this model")
+        assert "Nobody moves, so nothing is saved: by the model removing" in said(
+            page, "Nobody moves measurably: the weight"
+        )
     if settings == {"stages": "4"}:
         assert said(page, "In one stage here")
 

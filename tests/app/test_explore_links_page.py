@@ -48,16 +48,16 @@ def test_the_chosen_layer_is_followed(opened):
     """Its bar stands out, and the histogram is its own alone."""
     page = check_fine(opened(**SETTING))
     assert "ticktext" not in chart(page, "How much does each")["layout"]["yaxis"]
-    page.selectbox(key="layer").set_value("fc2.weight").run()
+    page.selectbox(key="layer").set_value("fc2").run()
     check_fine(page)
-    assert chart(page, "How much does each")["layout"]["yaxis"]["ticktext"][1] == "<b>▸ fc2.weight</b>"
-    assert chart(page, "Which weights are cheap")["layout"]["yaxis"]["title"]["text"] == "fc2.weight"
+    assert chart(page, "How much does each")["layout"]["yaxis"]["ticktext"][1] == "<b>▸ fc2</b>"
+    assert chart(page, "Which weights are cheap")["layout"]["yaxis"]["title"]["text"] == "fc2"
     assert "yaxis2" not in chart(page, "Which weights are cheap")["layout"]
 
 
 def test_a_layer_of_another_network_falls_back_to_all(opened):
-    page = check_fine(opened(layer="fc3.weight", **SETTING))
-    assert page.selectbox(key="layer").value == "fc3.weight"
+    page = check_fine(opened(layer="fc3", **SETTING))
+    assert page.selectbox(key="layer").value == "fc3"
     page.selectbox(key="model").set_value("digits-cnn").run()
     check_fine(page)
     assert page.selectbox(key="layer").value == "all layers"
@@ -83,7 +83,7 @@ def test_single_weights_wait_to_be_opened(opened):
 
 
 @pytest.mark.parametrize("pick", ["saved", "given up", "moved", "threshold"])
-@pytest.mark.parametrize("layer", ["all layers", "conv1.weight", "conv3.weight"])
+@pytest.mark.parametrize("layer", ["all layers", "conv1", "conv3"])
 def test_every_rule_on_every_kind_of_layer(opened, pick, layer):
     """A convolution's weights too; no more rows than asked for, all of the chosen layer."""
     page = opened(model="digits-cnn", single="true", pick=pick, layer=layer, many="5", **SETTING)
@@ -125,10 +125,32 @@ def test_numbers_choose_weights_and_are_forgotten(opened):
     """Those named in the link are in the table, in whatever layer; a click goes back to the rule."""
     page = check_fine(opened(single="true", numbers="7, 2700 nonsense 99999", **SETTING), CHARTS + OF_WEIGHTS)
     assert list(page.dataframe[0].value["position"]) == [7, 2700]
-    assert said(page, "**2 weights**, chosen by number or in the chart.")
+    assert said(
+        page, "**2 weights**, chosen by number or in the chart. Passed over: `nonsense` (no whole number from 0 on)"
+    )
+    assert said(page, "`99999` (the network's weights have the numbers 0 to 2719).")
     page.button(key="forget-numbers").click().run()
     check_fine(page, CHARTS + OF_WEIGHTS)
     assert said(page, "that Magnitude would remove and")
+
+
+def test_numbers_that_choose_nothing_are_named(opened):
+    """Nonsense, a minus and another layer's weight, each with its reason; no word of a link is Markdown."""
+    page = check_fine(opened(single="true", layer="fc3", numbers="-3 7 [x](y) a`b", **SETTING), CHARTS + OF_WEIGHTS - 2)
+    assert said(
+        page, "**0 weights**, chosen by number or in the chart. Passed over: `-3`, `[x](y)` and `ab` (no whole number"
+    )
+    assert said(page, "`7` (not in fc3: choose all layers to see them).")
+
+
+def test_a_mark_has_the_name_of_its_weight(opened):
+    """As the other views call it, with the number that the field beside takes."""
+    page = check_fine(opened(single="true", layer="fc3", **SETTING), CHARTS + OF_WEIGHTS - 1)
+    scatter = chart(page, "Is a small weight")
+    marks = next(trace for trace in scatter["data"] if trace.get("name") == "kept")
+    assert all(name.startswith("fc3[") for name in marks["text"])
+    assert "number %{customdata} in the network" in marks["hovertemplate"]
+    assert scatter["layout"]["dragmode"] == "zoom"  # with "select" no click chooses a mark
 
 
 def test_a_pinned_setting_stands_beside_the_next(opened):

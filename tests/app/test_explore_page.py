@@ -6,6 +6,7 @@ from streamlit.testing.v1 import AppTest
 import app.asking
 from app import measuring
 from app.shared import workspace
+from app.words import number
 from woodfisher_core.experiments import PruneConfig, Workspace, cost
 from woodfisher_core.methods import METHODS
 from woodfisher_core.options import Labels, Scope, Update
@@ -184,7 +185,7 @@ def test_relative_damping(opened):
     shown = f"{workspace().evaluation(config).accuracy:.2f} %"
     assert metric(page, "Accuracy").replace("\u00a0", " ") == shown
     caption = next(c.value for c in page.caption if c.value.startswith("λ = 100 × "))
-    assert caption.endswith(f"**λ = {workspace().damping(config):.1e}**.")
+    assert caption.endswith(f"**λ = {number(workspace().damping(config), '.1e')}**.")
     page.segmented_control(key="damping-scale").set_value("absolute").run()
     check_fine(page)
     assert page.select_slider(key="damping").value == "1e-3"

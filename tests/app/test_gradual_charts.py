@@ -171,6 +171,39 @@ def test_headlines():
     assert "see below" in headline(CONFIG, "Magnitude", EPOCHS[:2], 70.0, 97.0)
 
 
+def test_one_step_has_nothing_in_between():
+    """What is trained comes after it, and before it where it is not in the first epoch."""
+    words = lambda config, epochs=EPOCHS: plain(headline(config, "Magnitude", epochs, 70.0, 97.0))  # noqa: E731
+    at_start = in_one_step(CONFIG)
+    assert words(at_start).endswith("; in 1 step with 3 epochs of training after it, 94.00 %.")
+    assert words(at_start, EPOCHS[:1]).endswith(". In 1 step with 3 epochs of training after it: see below.")
+    last = CONFIG.replace(schedule=GradualSchedule(final=0.8, start_epoch=3, end_epoch=3))
+    assert "in 1 step after 2 epochs of training and with 1 epoch of training after it" in words(last)
+
+
+@pytest.mark.parametrize(("steps", "pruned"), [(5, 5), (100, 34)])
+def test_a_long_run_is_no_band_of_marks(steps, pruned):
+    """Of 100 epochs every third is marked, and every step where these are few; nothing that is drawn moves."""
+    levels = {number: number % (100 // steps) == 0 for number in range(1, 101)}
+    long = [epoch(number, 97.0, 90.0 if step else None, 95.0) for number, step in levels.items()]
+    table = epoch_points("Magnitude", CONFIG, DENSE, long)
+    once = pd.DataFrame(columns=["method", "label", "accuracy"])
+    for figure in (charts.saw_tooth(table, 97.0, once, 100), charts.loss_curves(table, 100)):
+        line = figure.data[0]
+        marked = [
+            symbol == "triangle-down" for symbol, size in zip(line.marker.symbol, line.marker.size, strict=True) if size
+        ]
+        assert (sum(marked), len(marked) - sum(marked)) == (pruned, 34)
+        assert len(line.x) == len(table)
+    training = charts.loss_curves(table, 100).data[1]
+    assert (len(training.x), sum(size > 0 for size in training.marker.size)) == (100, 33)
+    short = charts.saw_tooth(table[:9], 97.0, once, 40).data[0]
+    assert short.marker.size > 0
+    reached = table.loc[table["moment"] == "trained", ["time", "sparsity"]]
+    rings = charts.schedule_levels(level_table(CONFIG.schedule), 100, None, reached).data[-1]
+    assert list(rings.x) == list(range(3, 100, 3))
+
+
 def test_gaps_are_not_drawn():
     """Epochs behind one that is missing wait for it."""
     parts = [Part(one["epoch"], one) for one in EPOCHS]

@@ -78,14 +78,11 @@ def figure(page: AppTest, place: int = 0) -> dict:
 def test_the_first_view_runs_by_itself(opened, queue):
     """The schedule and what pruning at once gives stand there at once; the run is asked for, and drawn when it is done."""
     page = check_fine(opened(PAGE))
-    assert (
-        "Pruned to **80 %** at once, WoodFisher (OBS) leaves **90.40 %** of the dense network's 97.20 %. In 6"
-        in said(page)
-    )
+    assert "Pruned to **80 %** at once, WoodFisher (OBS) leaves **90.40 %** (dense 97.20 %). In 6" in said(page)
     assert "Computing in the background …" in said(page)
     assert worked(queue) == [
         "WoodFisher (OBS) on digits-mlp: to sparsity 0.8 in 6 steps, 10 epochs",
-        "WoodFisher (OBS) on digits-mlp: to sparsity 0.8 in 1 steps, 10 epochs",
+        "WoodFisher (OBS) on digits-mlp: to sparsity 0.8 in 1 step, 10 epochs",
         "Magnitude on digits-mlp: to sparsity 0.8 in 6 steps, 10 epochs",
     ]
     check_fine(page.run())
@@ -157,6 +154,11 @@ def test_the_numbers_are_those_of_the_run(opened, queue):
     table = page.dataframe[1].value
     own = table[table["label"] == "WoodFisher (OBS)"]
     assert own["accuracy"].tolist() == wanted
+    columns = json.loads(page.dataframe[1].proto.columns)
+    headings = {name: columns[name]["label"] for name in table.columns}
+    assert {headings[name] for name in ("time", "loss", "training_loss")} == {
+        *("Epochs trained", "Test loss (nats)", "Training loss (nats)")
+    }
     assert own["training_loss"].dropna().tolist() == pytest.approx(
         [record.training_loss for record in records], rel=1e-6
     )
@@ -253,7 +255,10 @@ def test_a_pattern_is_one_step(opened, queue):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"first": "3", "last": "2"}, "end epoch: expected the start epoch (3) or a later one, got 2"),
+        (
+            {"first": "3", "last": "2"},
+            "last step: expected it in the epoch of the first step (3) or a later one, got 2",
+        ),
         ({"sparsity": "0"}, "sparsity: expected a final one above 0, got 0"),
     ],
 )

@@ -9,9 +9,10 @@ from app.shared import store, workspace
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.gradual import GradualConfig
 from woodfisher_core.fine_tuning import FineTuning
-from woodfisher_core.jobs import JobRequest, JobStatus, StoreQueue
+from woodfisher_core.jobs import JobRequest, JobStatus, Part, StoreQueue
 from woodfisher_core.jobs.gradual import gradual_request
 from woodfisher_core.jobs.prune import prune_request
+from woodfisher_core.jobs.queue import add_part
 from woodfisher_core.schedules import GradualSchedule
 
 RUNS, GRADUAL = "app_pages/runs.py", "app_pages/gradual.py"
@@ -61,6 +62,19 @@ def test_a_failed_job_says_why(opened):
     page = opened(RUNS)
     assert "Jobs: nothing under way" in titles(page)
     assert page.dataframe[0].value["what went wrong"].tolist() == ["no inverse there"]
+
+
+def test_failed_parts_are_counted(opened):
+    """Of a sweep that is done some points may have failed; parts are called what they are."""
+    queue = StoreQueue(store())
+    job = queue.submit(JobRequest(kind="sweep", request={}, title="three"))
+    taken = queue.take("somewhere|1|1.0", job.number)
+    queue.tell(job.number, taken.owner, done=3, total=3, message="")
+    with queue.store.writing() as connection:
+        for position, error in enumerate((None, "it broke", "out of memory")):
+            add_part(connection, job.number, Part(position, {}, error=error))
+    queue.finish(job.number, taken.owner, JobStatus.DONE)
+    assert opened(RUNS).dataframe[0].value["parts"].tolist() == ["3 of 3 points, 2 failed"]
 
 
 def gradual(**tuning) -> GradualConfig:

@@ -35,7 +35,7 @@ def test_numbers_in_latex(value, written):
 def test_numbers_in_sums_and_sentences():
     assert signed(0.5) + signed(-0.25) == "+0.500-0.250" or signed(0.5) + signed(-0.25) == "+0.5-0.250"
     assert nats(-0.002) == "−0.002\u00a0nats"
-    assert nats(7.458e-05) == "+7.5e-05\u00a0nats"
+    assert nats(7.458e-05) == "+7.5·10⁻⁵\u00a0nats"
 
 
 def test_taylor_path_marks_the_share():
@@ -59,19 +59,35 @@ def test_removal_bars_leave_room_for_their_numbers():
 def test_fisher_scatter_leaves_out_what_has_no_place():
     """Negative curvature, and what is as good as none."""
     hessian = [1.0, 0.1, -1.0, 10.0 ** -(HESSIAN_DECADES + 1)]
-    table = pd.DataFrame({"weight": range(4), "hessian": hessian, "true": [1.0, 0.0, 1.0, 1.0], "sampled": [1.0] * 4})
+    table = pd.DataFrame(
+        {
+            "name": [f"fc1[0, {i}]" for i in range(4)],
+            "hessian": hessian,
+            "true": [1.0, 0.0, 1.0, 1.0],
+            "sampled": [1.0] * 4,
+        }
+    )
     figure = charts.fisher_against_hessian(table)
     assert list(figure.data[0].x) == [1.0]
     assert list(figure.data[1].x) == [1.0, 0.1]
+    assert list(figure.data[1].customdata) == ["fc1[0, 0]", "fc1[0, 1]"]
     assert list(figure.data[2].x) == list(figure.data[2].y) == [0.1, 1.0]
 
 
 def test_recursion_ends_in_the_circles():
-    steps = pd.DataFrame({"weight": [7, 7, 9, 9], "samples": [0, 5, 0, 5], "value": [10.0, 4.0, 10.0, 2.0]})
+    names = ["fc1[0, 7]"] * 2 + ["fc1[0, 9]"] * 2
+    steps = pd.DataFrame(
+        {"weight": [7, 7, 9, 9], "name": names, "samples": [0, 5, 0, 5], "value": [10.0, 4.0, 10.0, 2.0]}
+    )
     figure = charts.recursion_lines(steps, {7: 4.0, 9: 2.0}, 0.1)
     assert [trace.y[-1] for trace in figure.data[:2]] == list(figure.data[2].y) == pytest.approx([0.4, 0.2])
     assert list(figure.layout.xaxis.ticktext) == ["0", "5"]
     assert figure.data[0].line.dash != figure.data[1].line.dash
+    assert [trace.name for trace in figure.data if trace.showlegend is not False] == [
+        "2 weights, a line each",
+        "closed form",
+    ]
+    assert "fc1[0, 9]" in figure.data[1].hovertemplate
 
 
 def test_blocks_say_what_they_keep():
@@ -131,6 +147,39 @@ def test_every_step_is_whole(shown, step):
     for text in (one.idea, one.answer, one.sentence):
         assert "nan" not in text
         assert text.count("$") % 2 == 0
+
+
+def test_weights_have_one_name(shown):
+    """fc3[5, 11] above and in the answer; a number of the network's order only where it is asked for."""
+    one = shown["one-weight"]
+    assert re.search(r"\*\*fc\d\[\d+, \d+\]\*\*", one.idea)
+    assert re.search(r"The most: fc\d\[\d+, \d+\] \(", one.answer)
+    assert " no. " not in one.answer
+    assert "%{customdata}" in shown["fisher"].figure.data[0].hovertemplate
+    assert re.fullmatch(r"fc\d\[\d+, \d+\]", shown["fisher"].data["name"].iloc[0])
+
+
+def test_the_lines_drawn_are_counted(shown):
+    """As many as the figure has, of all that the recursion is done for."""
+    one = shown["woodbury"]
+    drawn = one.data["weight"].nunique()
+    assert f"Of the 50 weights {drawn} are drawn, every 6th, from the one the images see most of on." in one.sentence
+    assert any(trace.name == f"{drawn} weights, a line each" for trace in one.figure.data)
+
+
+def test_one_unit_of_memory(shown):
+    """The same bytes read alike in the words and in the formula."""
+    one = shown["blocks"]
+    full = re.search(r"matrix, ([\d.]+ \wiB);", one.idea).group(1)
+    assert f"4d^2=\\text{{{full}}}" in one.numbers[0]
+    assert not re.search(r"\d\s*(\\text\{)?MB|petabyte", " ".join((one.idea, *one.numbers)))
+
+
+def test_sentences_have_a_true_minus(shown):
+    for name, one in shown.items():
+        for text in (one.idea, one.answer, one.sentence):
+            prose = re.sub(r"\$[^$]*\$", "", text)
+            assert not re.search(r"(?<![\w.])-\d|\de-\d", prose), (name, prose)
 
 
 def test_glossary_is_found_by_name_symbol_and_meaning():

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from app.charts import AXES, MEASURES, Levels, damping_frames, heat_map, slices
 from app.charts.damping import power
-from app.charts.plane import AROUND_MAGNITUDE
+from app.charts.plane import AROUND_MAGNITUDE, MOST_NINES, nines
+from app.explain_plane import SAID, plane_sentence, slice_sentence
+from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.verdicts import BETTER, WORSE
 
 SAMPLES = AXES["samples"]
@@ -50,7 +53,8 @@ def test_heat_map_shows_the_table(plane, name):
     assert "(images)" in figure.layout.xaxis.title.text
     for row in plane.itertuples():
         i, j = [power(d) for d in (1e-3, 1e-2, 1e-1)].index(power(row.damping)), (10, 20).index(row.num_samples)
-        assert figure.data[0].z[i][j] == getattr(row, measure.column)
+        value = getattr(row, measure.column)
+        assert figure.data[0].z[i][j] == (pytest.approx(-math.log10(1 - value)) if measure.nines else value)
         assert figure.data[0].text[i][j].startswith(format(getattr(row, measure.column), measure.form))
 
 
@@ -84,7 +88,7 @@ def test_cells_worse_than_magnitude_are_marked(plane):
         ("measured loss", Levels(0.6, 0.0), (0.0, 1.2), 0.0),
         ("predicted loss", Levels(0.001, 0.0), (-0.009, 0.011), 0.0),
         ("overlap", None, (0.0, 1.0), None),
-        ("rank correlation", None, (0.0, 1.0), None),
+        ("rank correlation", None, (0, MOST_NINES), None),
         ("overlap between seeds", None, (0.0, 1.0), None),
     ],
 )
@@ -98,6 +102,61 @@ def test_colours_depend_on_no_cell(plane, name, levels, range_, blue_end):
     if blue_end is not None:
         assert next(place for place, color in drawn[0].colorscale if color == AROUND_MAGNITUDE[2][1]) == blue_end
         assert any("magnitude" in mark for mark in drawn[0].colorbar.ticktext)
+
+
+def test_correlations_near_one_are_told_apart(plane):
+    """0.9987 and 0.9999 by their digits and by their colour; 1 itself and what is below 0 have a colour too."""
+    values = [-0.5, 0.9, 0.99, 0.9987, 0.9999, 1.0]
+    heat = heat_map(plane.assign(rank_correlation=values), SAMPLES, MEASURES["rank correlation"]).data[0]
+    written = [cell.removesuffix(" ×") for row in zip(*heat.text, strict=True) for cell in row]
+    assert written == ["-0.5000", "0.9000", "0.9900", "0.9987", "0.9999", "1.0000"]
+    colours = [value for row in zip(*heat.z, strict=True) for value in row]
+    assert colours == pytest.approx([0, 1, 2, -math.log10(0.0013), 4, 4])
+    assert list(heat.colorbar.ticktext) == ["≤ 0", "0.9", "0.99", "0.999", "≥ 0.9999"]
+    high = heat_map(
+        plane.assign(rank_correlation=[0.9813, 0.9954, *values[2:]]), SAMPLES, MEASURES["rank correlation"]
+    ).data[0]
+    assert (high.zmin, high.zmax) == (1, MOST_NINES)  # nothing lies below 0.9
+    same = heat_map(plane.assign(rank_correlation=1.0), SAMPLES, MEASURES["rank correlation"]).data[0]
+    assert same.zmin < same.zmax
+    assert math.isnan(nines(np.array([math.nan]))[0])
+
+
+def test_the_sentence_is_about_the_map(plane):
+    """Where what is drawn is smallest and largest; the accuracy only where that is drawn."""
+    config = PruneConfig(model="digits-mlp")
+    accuracy = plane_sentence(plane, SAMPLES, config, 40.0, True)
+    assert accuracy.startswith("Of 6 settings, 5 beat magnitude (40.0\u00a0%)")
+    assert "Best: 69.0\u00a0% at N = 20" in accuracy
+    for name, measure in MEASURES.items():
+        if name == "accuracy":
+            continue
+        table = plane.assign(**{measure.column: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]})
+        text = plane_sentence(table, SAMPLES, config, 40.0, True, measure=measure)
+        least, most = (format(value, measure.form.lstrip("#")) + SAID[measure.column].unit for value in (0.1, 0.6))
+        assert f"between {least} (N = 10, λ = 10⁻³) and {most} (N = 20, λ = 10⁻¹)" in text
+        assert text.startswith(f"Of 6 settings, the {SAID[measure.column].what}")
+        assert "× marks 1 that are less accurate" in text
+        assert text.endswith("Outlined: your setting.")
+        assert "Best" not in text
+    unknown = plane_sentence(
+        plane.assign(measured=math.nan), SAMPLES, config, 40.0, False, measure=MEASURES["measured loss"]
+    )
+    assert "none has a measured loss change" in unknown
+
+
+def test_a_flat_line_says_no_more_than_it_is(plane):
+    """Of the accuracy only where that is drawn; a spread of 1 is 1.0 points."""
+    text = slice_sentence(plane.assign(accuracy=[50.0, 50.5, 51.0] * 2), SAMPLES, MEASURES["accuracy"])
+    assert "spread by 1.0 points at N = 10 and by 1.0 points at N = 20" in text
+    assert "where the line is flat, the damping does not matter for the accuracy." in text
+    for name in ("overlap", "rank correlation", "overlap between seeds", "ranks between seeds", "predicted loss"):
+        text = slice_sentence(plane, SAMPLES, MEASURES[name])
+        assert "says nothing" in text
+        assert "not matter" not in text
+    assert "by 0.28 nats" in slice_sentence(
+        plane.assign(measured=[0.0, 0.1, 0.28] * 2), SAMPLES, MEASURES["measured loss"]
+    )
 
 
 def blank(plane: pd.DataFrame, cells: int) -> pd.DataFrame:

@@ -1,9 +1,12 @@
 """The figures of kept runs: questions for titles, axes with units, exactly the numbers of their tables."""
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from app import charts
+from app.charts.style import method_style
+from woodfisher_core.methods import METHODS
 
 POINTS = pd.DataFrame(
     [
@@ -15,8 +18,12 @@ POINTS = pd.DataFrame(
     columns=["run", "name", "method", "sparsity", "accuracy", "own"],
 )
 LAYERS = pd.DataFrame(
-    [(2, "mine", "fc1", 1, 4, 0.75), (2, "mine", "fc2", 2, 4, 0.5), (1, "other", "fc1", 4, 4, 0.0)],
-    columns=["run", "name", "layer", "kept", "total", "sparsity"],
+    [
+        (2, "mine", "woodfisher", "fc1", 1, 4, 0.75),
+        (2, "mine", "woodfisher", "fc2", 2, 4, 0.5),
+        (1, "other", "magnitude", "fc1", 4, 4, 0.0),
+    ],
+    columns=["run", "name", "method", "layer", "kept", "total", "sparsity"],
 )
 
 
@@ -48,6 +55,35 @@ def test_runs_differ_in_more_than_colour():
     assert len({trace.line.dash for trace in lines}) == len({trace.marker.symbol for trace in lines}) == 5
     layers = pd.concat([LAYERS.assign(run=run, name=str(run)) for run in range(5)])
     assert len({trace.marker.pattern.shape for trace in charts.runs_layers(layers).data}) == 5
+
+
+def test_a_method_keeps_its_colour():
+    """That of every other chart; the first run of each all of its style, further ones other dashes and marks."""
+    methods = ["lamp", "woodfisher", "magnitude", "lamp", "woodfisher"]
+    points = pd.concat(
+        [POINTS.assign(run=run, name=str(run), method=name, own=False) for run, name in enumerate(methods)]
+    )
+    lines = charts.runs_curve(points).data[::2]
+    layers = pd.concat([LAYERS.assign(run=run, name=str(run), method=name) for run, name in enumerate(methods)])
+    colours = [method_style(name).color for name in methods]
+    assert [line.line.color for line in lines] == colours
+    assert [bar.marker.color for bar in charts.runs_layers(layers).data] == colours
+    for name, line in zip(methods[:3], lines, strict=False):
+        assert (line.line.dash, line.marker.symbol) == (method_style(name).dash, method_style(name).symbol)
+    assert len({line.line.dash for line in lines}) == len({line.marker.symbol for line in lines}) == len(lines)
+
+
+def test_rings_of_one_family_differ():
+    """Magnitude's marks are full, LAMP's hollow, in one colour: so must their rings be two."""
+    points = pd.concat([POINTS[:1].assign(run=run, method=name) for run, name in enumerate(("magnitude", "lamp"))])
+    assert len({(ring.marker.color, ring.marker.symbol) for ring in charts.runs_curve(points).data}) == 2
+
+
+@pytest.mark.parametrize("method", [*METHODS, "one nobody knows", "x", "y"])
+def test_every_method_has_a_ring(method):
+    """Plotly knows its mark."""
+    points = POINTS[:1].assign(method=method)
+    assert "-open" in go.Figure(charts.runs_curve(points).to_dict()).data[0].marker.symbol
 
 
 def test_layers():

@@ -192,7 +192,7 @@ def test_a_plane_is_drawn_as_its_job_goes(opened, impatient, monkeypatch):
     done = {part.position: part for part in queue.parts(number)}
     queue.cancel(number)
     other.run()
-    assert said(other, "**The plane** was stopped after 10 of 48; that much is kept.")
+    assert said(other, "**The plane** was stopped after 10 of 48 points; that much is kept.")
     assert job_button(other).label == "Go on"
     job_button(other).click().run()
     assert work_off() is JobStatus.DONE

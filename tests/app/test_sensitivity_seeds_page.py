@@ -67,7 +67,7 @@ def test_the_update_scale_is_an_axis(opened):
     assert "How much of the step should be taken?" in page.get("plotly_chart")[2].proto.spec
     page.selectbox(key="update").set_value("joint").run()
     check_fine(page, charts=1)
-    assert said(page, "Only the independent update has a scale, and the update on the left is 'joint'")
+    assert said(page, "Only the independent update has a scale, and the update in the sidebar is 'joint'")
     assert said(page, "Up to date.")
 
 

@@ -56,7 +56,9 @@ def test_latency_bars(table):
     assert list(bars.error_x.array)[::-1] == pytest.approx([0.4, 0.408, 1.2, 0.2])
     assert bars.y[-1].startswith("not pruned")
     assert "<b>95.0 %</b>" in bars.y[-2]
-    assert text.text[-1] == " 2 ms"
+    assert text.text[-1] == "  2 ms"
+    assert text.x[0] == pytest.approx(2.0)  # at 1.2 the first way's line would go through the number
+    assert text.x[1] == pytest.approx(7.2)
     assert figure.layout.xaxis.title.text == "ms a call of 32 images (median, quartiles)"
     assert figure.layout.title.text.endswith("?")
     assert latency_bars(table.assign(seconds=1e-3 * table["seconds"]), 1).layout.xaxis.title.text.startswith(
@@ -90,7 +92,7 @@ def test_kernel_lines(kernels):
 def test_size_bars(sizes):
     figure = size_bars(sizes)
     assert list(figure.data[0].x)[::-1][:2] == [4.0, 3800 / 1024]
-    assert figure.data[1].text[-1] == " 4 KiB · 100%"
+    assert figure.data[1].text[-1] == "  4 KiB · 100%"
     assert figure.layout.xaxis.title.text.startswith("KiB")
     assert size_bars(sizes.assign(bytes=sizes["bytes"] * 1024)).layout.xaxis.title.text.startswith("MiB")
 
@@ -141,7 +143,12 @@ def test_the_other_sentences(table, sizes, kernels):
     assert "0.92 to 0.97), equal (within 10\u00a0%)" in latency_sentence(close, 1, True)
     assert "processor time of one thread" in latency_sentence(table, 1, True)
     assert "wall-clock time on 4 threads" in latency_sentence(table, 4, True)
-    assert "15.0 times as long as that in *zeros left out, CSR*" in work_sentence(table)
+    text = work_sentence(table)
+    assert "*zeros left out, CSR* 20\u00a0% of the multiply-adds in 300\u00a0% of the time" in text
+    assert "*structured, as sparse* 19\u00a0% of the multiply-adds in 50\u00a0% of the time" in text
+    assert text.count("81\u00a0% of its weights gone") == 1
+    assert "the calling of its layers" not in text
+    assert "the calling of its layers" in work_sentence(table.assign(seconds=1e-5))
     assert "it pays from about **70\u00a0%** on" in kernel_sentence(kernels, 0.7, None)
     assert "it never pays at this size" in kernel_sentence(kernels, None, 0.3)
     assert "In your setting this layer has 30\u00a0% zeros" in kernel_sentence(kernels, None, 0.3)

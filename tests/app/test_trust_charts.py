@@ -13,6 +13,7 @@ from app.charts import (
     step_path,
 )
 from app.charts.symlog import SymLog
+from app.charts.trust import ACROSS
 from app.explain_trust import finding, fisher_sentence, growth_sentence, hessian_sentence, path_sentence, verdict
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.curvatures import BlockCurvatures
@@ -59,8 +60,7 @@ def test_every_weight_is_a_point():
         {
             "predicted": [1e-3, -1e-5, 0.0, 2e-2],
             "measured": [2e-3, 1e-5, 0.0, 1e-2],
-            "layer": "fc1",
-            "position": [4, 5, 6, 7],
+            "name": [f"fc1[0, {place}]" for place in (4, 5, 6, 7)],
             "weight": [0.1, 0.2, 0.3, 0.4],
             "kept": [True, False, False, True],
         }
@@ -70,10 +70,11 @@ def test_every_weight_is_a_point():
     assert list(line.x) == list(line.y) == list(figure.layout.xaxis.range) == list(figure.layout.yaxis.range)
     assert (len(kept.x), len(removed.x)) == (2, 2)
     assert kept.marker.symbol != removed.marker.symbol
-    assert kept.customdata[1][3:].tolist() == [2e-2, 1e-2]
+    assert kept.customdata[1].tolist() == ["fc1[0, 7]", 0.4, 2e-2, 1e-2]
     scale = SymLog.of(table[["predicted", "measured"]])
     np.testing.assert_allclose(removed.y, scale([1e-5, 0.0]))
-    assert figure.layout.xaxis.ticktext == figure.layout.yaxis.ticktext
+    assert set(figure.layout.xaxis.ticktext) <= set(figure.layout.yaxis.ticktext)
+    assert len(figure.layout.xaxis.ticktext) <= ACROSS + 2  # they stand side by side, on a phone too
     assert figure.layout.title.text == "Foreseen?"
     many = pd.concat([table] * 300, ignore_index=True)
     assert {trace.type for trace in predicted_measured(many, "predicted", "x", "?").data[1:]} == {"scattergl"}
@@ -138,10 +139,20 @@ def test_curvatures_share_their_colours():
 
 def test_sentences_say_what_the_tables_say(path, grown):
     removals = pd.DataFrame({"removal": "alone", "measured": [1.0, 2.0, 3.0], "predicted": [1.0, 2.0, 4.0]})
-    removals["magnitude"] = [3.0, 2.0, 1.0]
+    removals["magnitude"], removals["statistic"] = [3.0, 2.0, 1.0], [1.0, 3.0, 2.0]
     config = PruneConfig(model="digits-mlp", update="joint")
     text = finding(path, removals, config, 0.8)
-    for part in ("80.0\u00a0%", "joint update", "+0.100", "+0.300", "3 times as much", "+0.200", "**1.00**", "-1.00"):
+    for part in (
+        "80.0\u00a0%",
+        "joint update",
+        "+0.100",
+        "+0.300",
+        "3 times as much",
+        "+0.200",
+        "**1.00**",
+        "**0.50**",
+        "−1.00",
+    ):
         assert part in text
     assert "nothing is removed" in finding(path, removals, config, 0.0)
     assert "within a factor of 2 up to t = 0.50, no longer at t = 1.00" in path_sentence(path)

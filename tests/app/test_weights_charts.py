@@ -18,7 +18,6 @@ def weights() -> pd.DataFrame:
         {
             "position": [3, 5, 8, 9, 11, 12],
             "name": [f"fc[0, {i}]" for i in range(6)],
-            "layer": "fc.weight",
             "before": [0.5, -0.4, 0.1, -0.2, 0.3, 1e-9],
             "after": [0.55, -0.4, 0.0, -0.25, 0.0, 0.0],
             "statistic": [1e-3, 9e-4, 1e-5, 5e-4, 1e-4, 1e-5],

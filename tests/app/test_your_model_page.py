@@ -100,6 +100,28 @@ def test_the_confusion_is_counted(dense):
     assert "most often taken for" in confusion_sentence(table)
 
 
+def test_answers_that_are_no_class_of_the_data_are_counted(dense):
+    """Data of five classes on a network that tells ten apart: no test image is forgotten, and each wrong answer is seen."""
+    from dataclasses import replace
+
+    result, _ = dense
+    few = result.targets < 5
+    answers = result.predictions[few].clone()
+    answers[:2], answers[2] = 7, 9
+    right = float((answers == result.targets[few]).double().mean() * 100)
+    seen = replace(result, targets=result.targets[few], predictions=answers, accuracy=right)
+    table = confusion_table(seen, [str(i) for i in range(5)])
+    assert table["count"].sum() == int(few.sum())
+    outside = table[table["answer"] == "none of these"]
+    assert outside["count"].sum() >= 3
+    assert list(charts.confusion(table).data[0].x)[-1] == "none of these"
+    found = verdict(seen, 5)
+    most = int(np.bincount(seen.targets.numpy()).max())
+    assert found.guess == pytest.approx(100 * most / int(few.sum()))
+    own = replace(seen, predictions=seen.targets)
+    assert set(confusion_table(own, [str(i) for i in range(5)])["answer"]) == {"0", "1", "2", "3", "4"}
+
+
 def test_another_order_of_the_classes_is_recognised(dense):
     """Answers renamed one to one: said with the accuracy that the right names would give; guessing is named as guessing."""
     from dataclasses import replace

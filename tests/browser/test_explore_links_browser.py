@@ -26,10 +26,10 @@ def test_a_clicked_layer_is_followed_everywhere(page: Page, app_url: str):
     bars = keyed(page, "layers", ".bars .point")
     expect(bars).to_have_count(3, timeout=PATIENCE)
     click_on(page, 1)  # the bars stand from the last layer to the first
-    expect(page).to_have_url(re.compile("layer=fc2.weight"), timeout=PATIENCE)
+    expect(page).to_have_url(re.compile(r"layer=fc2\b"), timeout=PATIENCE)
     ready(page)
-    expect(keyed(page, "layers", ".yaxislayer-above")).to_contain_text("▸ fc2.weight", timeout=PATIENCE)
-    expect(keyed(page, "saliency", ".ytitle")).to_have_text("fc2.weight", timeout=PATIENCE)
+    expect(keyed(page, "layers", ".yaxislayer-above")).to_contain_text("▸ fc2", timeout=PATIENCE)
+    expect(keyed(page, "saliency", ".ytitle")).to_have_text("fc2", timeout=PATIENCE)
     everything = page.get_by_role("option", name="all layers")
     for _ in range(20):  # an open list closes when the page is drawn to its end
         if everything.is_visible():
@@ -44,7 +44,7 @@ def test_a_clicked_layer_is_followed_everywhere(page: Page, app_url: str):
 
 def test_weights_drawn_around_are_in_the_table_and_in_the_link(page: Page, app_url: str, browser: Browser):
     """A box over the scatter of a small layer chooses weights; a stranger with the link sees the same ones."""
-    page.goto(f"{app_url}/?samples=100&layer=fc3.weight")
+    page.goto(f"{app_url}/?samples=100&layer=fc3")
     ready(page)
     page.get_by_text("Single weights: which, where", exact=False).click()
     expect(page).to_have_url(re.compile("single="), timeout=PATIENCE)
@@ -52,6 +52,8 @@ def test_weights_drawn_around_are_in_the_table_and_in_the_link(page: Page, app_u
     expect(plot).to_be_visible(timeout=PATIENCE)
     ready(page)
     plot.scroll_into_view_if_needed()
+    plot.hover()  # only then the chart shows its tools
+    keyed(page, "weights-scatter", "[data-val=select]").click()
     box = plot.bounding_box()
     right, top = box["x"] + box["width"], box["y"]
     page.mouse.move(right - 5, top + 5)
@@ -71,6 +73,37 @@ def test_weights_drawn_around_are_in_the_table_and_in_the_link(page: Page, app_u
     expect(theirs).to_have_value(numbers, timeout=PATIENCE)
     expect(stranger.get_by_text(re.compile(r"\d+ weights?, chosen by number or in the chart"))).to_be_visible()
     stranger.context.close()
+
+
+def test_a_click_on_a_mark_chooses_its_weight(page: Page, app_url: str):
+    """Its number alone is in the field and in the link, another click chooses another, and the table has that one row."""
+    page.goto(f"{app_url}/?samples=100&layer=fc3&single=true")
+    ready(page)
+    numbers, seen = page.get_by_role("textbox", name="Or by their numbers"), set()
+    for place in (0.25, 0.75):
+        marks = keyed(page, "weights-scatter", ".scatterlayer .trace:first-child .point")
+        expect(marks.first).to_be_attached(timeout=PATIENCE)
+        plot = keyed(page, "weights-scatter", ".nsewdrag")
+        plot.scroll_into_view_if_needed()
+        frame = plot.bounding_box()
+        boxes = [mark.bounding_box() for mark in marks.all()]
+        middles = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes]
+        inside = [
+            (x, y)
+            for x, y in middles
+            if frame["x"] < x < frame["x"] + frame["width"] and frame["y"] < y < frame["y"] + frame["height"]
+        ]
+        x, y = inside[int(place * len(inside))]
+        page.mouse.move(x - 2, y)
+        page.wait_for_timeout(300)  # plotly finds what is under the pointer a moment after it has come
+        page.mouse.click(x, y)
+        expect(page.get_by_text("1 weight, chosen by number or in the chart")).to_be_visible(timeout=PATIENCE)
+        expect(numbers).not_to_have_value(next(iter(seen), ""), timeout=PATIENCE)
+        ready(page)
+        seen.add(numbers.input_value())
+        assert f"numbers={numbers.input_value()}" in page.url
+    assert len(seen) == 2
+    assert all(number.isdigit() for number in seen)
 
 
 def test_a_pinned_setting_travels_with_the_link(page: Page, app_url: str, browser: Browser):

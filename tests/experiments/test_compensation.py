@@ -200,7 +200,7 @@ def test_moves_of_all_together(space, dense):
 
 
 def test_agreement_counts_directions():
-    moves = pd.DataFrame({"independent": [2.0, 0.5, -1.0, 0.0], "joint": [1.0, 1.0, 1.0, 0.0]})
+    moves = pd.DataFrame({"value": 1.0, "independent": [2.0, 0.5, -1.0, 0.0], "joint": [1.0, 1.0, 1.0, 0.0]})
     found = agreement(moves)
     assert (found.over, found.under, found.opposite, found.count) == pytest.approx((1 / 3, 1 / 3, 1 / 3, 3))
     assert found.ratio == pytest.approx((5.25 / 3) ** 0.5)

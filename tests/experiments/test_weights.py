@@ -11,6 +11,7 @@ from torch import nn
 from woodfisher_core.experiments import PruneConfig, Workspace
 from woodfisher_core.experiments.weights import (
     MOST_PICKED,
+    Numbers,
     Pick,
     contested,
     indexed,
@@ -20,6 +21,7 @@ from woodfisher_core.experiments.weights import (
     parse_positions,
     picked,
     thinned,
+    weight_name,
     weight_table,
 )
 from woodfisher_core.masks import Mask
@@ -45,7 +47,7 @@ def test_the_table_holds_every_weight_as_it_was_and_is(small):
     parameters, weights, outcome, rival = small
     table = weight_table(parameters, weights, outcome, rival, outcome.saliency.reciprocal())
     assert list(table["position"]) == list(range(20))
-    assert list(table["layer"]) == ["0.weight"] * 8 + ["1.weight"] * 12
+    assert list(table["layer"]) == ["0"] * 8 + ["1"] * 12
     for row in table.itertuples():
         at = row.position
         assert row.before == float(weights[at])
@@ -60,8 +62,8 @@ def test_the_table_holds_every_weight_as_it_was_and_is(small):
 def test_one_layer_is_that_part_of_all(small):
     parameters, weights, outcome, rival = small
     whole = weight_table(parameters, weights, outcome, rival)
-    part = weight_table(parameters, weights, outcome, rival, layer="1.weight")
-    expected = whole[whole["layer"] == "1.weight"].reset_index(drop=True)
+    part = weight_table(parameters, weights, outcome, rival, layer="1")
+    expected = whole[whole["layer"] == "1"].reset_index(drop=True)
     pd.testing.assert_frame_equal(part.astype({"layer": str}), expected.astype({"layer": str}))
 
 
@@ -81,7 +83,7 @@ def test_every_rule_picks_what_it_says(small, pick, count):
     parameters, weights, outcome, rival = small
     line = outcome.mask.thresholds[0]
     table = weight_table(parameters, weights, outcome, rival)
-    found = picked(table, pick, dict.fromkeys(parameters.names, line), count)
+    found = picked(table, pick, dict.fromkeys(parameters.modules, line), count)
     kept, w, after, rho = (
         outcome.mask.keep.tolist(),
         weights.tolist(),
@@ -102,7 +104,7 @@ def test_every_rule_picks_what_it_says(small, pick, count):
 def test_rules_that_mean_nothing_pick_nothing(small):
     parameters, weights, outcome, _ = small
     table = weight_table(parameters, weights, outcome)
-    no_line = dict.fromkeys(parameters.names, -math.inf)
+    no_line = dict.fromkeys(parameters.modules, -math.inf)
     assert picked(table, Pick.SAVED, no_line, 9).empty
     assert picked(table, Pick.GIVEN_UP, no_line, 9).empty
     assert picked(table, Pick.NEAR, no_line, 9).empty
@@ -148,13 +150,14 @@ def test_indices_are_those_of_the_tensor(small):
     for layer in parameters.layers:
         for position in range(layer.offset, layer.end):
             assert tensors[layer.name][indices(layer, position)] == weights[position]
+            assert weight_name(parameters, position) == f"{layer.module}{list(indices(layer, position))}"
     table = indexed(weight_table(parameters, weights, outcome, rival), parameters)
     row = table[table["position"] == 8 + 2 * 4 + 1].iloc[0]
     assert (row["name"], row["out"], row["in"], row["kernel"]) == ("1[2, 1]", 2, 1, "")
     row = table[table["position"] == 6].iloc[0]
     assert (row["name"], row["out"], row["in"], row["kernel"]) == ("0[1, 0, 1, 0]", 1, 0, "1, 0")
     assert table["name"].is_unique
-    linear = indexed(weight_table(parameters, weights, outcome, layer="1.weight"), parameters)
+    linear = indexed(weight_table(parameters, weights, outcome, layer="1"), parameters)
     assert "kernel" not in linear
 
 
@@ -163,7 +166,8 @@ def test_indices_are_those_of_the_tensor(small):
     [
         ("1 2 3", (1, 2, 3)),
         ("3,3;1", (3, 1)),
-        ("-4", (4,)),
+        ("-4", ()),
+        ("4.5", ()),
         ("20 19", (19,)),
         ("9" * 400, ()),
         ("٣ drop table", ()),
@@ -172,11 +176,23 @@ def test_indices_are_those_of_the_tensor(small):
     ],
 )
 def test_numbers_from_a_link_are_checked(text, expected):
-    assert parse_positions(text, 20) == expected
+    assert parse_positions(text, 20).positions == expected
+
+
+def test_what_is_passed_over_is_known():
+    """Each word under its reason; no minus is read as a separator."""
+    found = parse_positions(" 99999, abc -3;7 7 20 " + "9" * 5000, 20)
+    assert found.positions == (7,)
+    assert found.words == ("abc", "-3")
+    assert found.beyond == ("99999", "20", "9" * 5000)
+    assert found.more == 0
+    assert parse_positions("", 20) == Numbers(())
 
 
 def test_no_more_numbers_than_rows():
-    assert parse_positions(" ".join(map(str, range(1000))), 1000) == tuple(range(MOST_PICKED))
+    found = parse_positions(" ".join(map(str, range(1000))), 1000)
+    assert found.positions == tuple(range(MOST_PICKED))
+    assert found.more == 1000 - MOST_PICKED
 
 
 def test_mask_difference_counts_by_layer(small):

@@ -152,17 +152,17 @@ def test_own_samples_are_asked_for_by_file(tmp_path):
 
 
 def test_the_notebook_runs_and_gives_the_same_numbers(space, tmp_path):
-    """Executed as it was written, it draws five charts, and its numbers are those of the page."""
+    """Executed as it was written, it draws five charts and three of what was gained, and its numbers are those of the page."""
     config = CONFIG.replace(update="joint")
     pruned, mask = space.evaluation(config), space.outcome(config).mask
     shown = {"accuracy (%)": pruned.accuracy, "test loss (nats)": pruned.loss, "weights kept": mask.kept}
-    content = notebook_bytes(space.resolve(config), shown, sparsities=(0.5, 0.9))
+    content = notebook_bytes(space.resolve(config), shown, sparsities=(0.5, 0.9), batch=32)
     notebook = nbformat.reads(content.decode(), as_version=4)
     nbformat.validate(notebook)
     outputs = [output for cell in executed(notebook, tmp_path).cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     titles = [o.data[PLOTLY]["layout"]["title"]["text"] for o in outputs if PLOTLY in o.get("data", {})]
-    assert len(titles) == 5
+    assert len(titles) == 8
     assert all(title.endswith("?") for title in titles)
     table = next(o.data["text/plain"] for o in outputs if "on the page" in o.get("data", {}).get("text/plain", ""))
     for row in table.splitlines()[1:]:

@@ -62,6 +62,17 @@ def test_layouts_mean_the_same(layout):
     np.testing.assert_allclose(split.samples().inputs[:, 0].numpy(), expected, atol=2e-6)
 
 
+def test_what_normalises_the_images_is_said():
+    """Their own mean and deviation unless the file gives them."""
+    found = bring_data(npz(images=PIXELS, labels=LABELS), "a.npz").said
+    pixels = PIXELS / 255.0
+    train = loaded(bring_data(npz(images=PIXELS, labels=LABELS), "a.npz").name).train.images.numpy() / 255.0
+    assert train.shape[0] < len(pixels)
+    assert any(f"mean {train.mean():.3g} and standard deviation {train.std():.3g}" in words for words in found)
+    given = bring_data(npz(images=PIXELS, labels=LABELS, mean=np.zeros(1), std=np.ones(1)), "b.npz").said
+    assert not any("Normalised" in words for words in given)
+
+
 def test_a_heap_is_split_by_a_fixed_seed():
     """Eight of ten train; every image is in exactly one side; the same heap is the same data set."""
     first = bring_data(npz(images=PIXELS, labels=LABELS), "a.npz")
@@ -134,6 +145,7 @@ GOOD = npz(images=PIXELS, labels=LABELS)
 HOSTILE = {
     "truncated": (GOOD[:-50], "truncated or no zip archive"),
     "text": (b"hello" * 100, "truncated or no zip archive"),
+    "weights": (sample_weights("digits-mlp"), "goes to the field for weights"),
     "empty file": (b"", "truncated or no zip archive"),
     "empty zip": (zipped([]), "the archive is empty"),
     "bomb": (bomb(), "looks like a zip bomb, so nothing was unpacked"),

@@ -40,9 +40,9 @@ def failed(number: int, error: str = "it broke") -> RunRecord:
     return sample(number, status=Status.FAILED, error=error, headline={}, metrics=(), layers=())
 
 
-def gradual(number: int, **changes) -> RunRecord:
+def gradual(number: int, steps: int = 2, **changes) -> RunRecord:
     """A finished gradual run of three epochs with that seed, to sparsity 0.8 in the second; the dense network is the best."""
-    schedule = GradualSchedule(final=0.8, initial=0.2, end_epoch=2)
+    schedule = GradualSchedule(final=0.8, initial=0.2, start_epoch=3 - steps, end_epoch=2)
     config = GradualConfig(prune=BASE.replace(sparsity=0.8, seed=number), schedule=schedule, epochs=3)
     metrics = []
     for epoch, (sparsity, accuracy) in enumerate(((0.0, 97.5), (0.2, 97.0), (0.8, 91.0), (0.8, 93.0))):

@@ -1,16 +1,18 @@
 """Runs side by side: what differs, what a baseline makes of the numbers, what a filter leaves."""
 
+import json
 import math
 from contextlib import closing
 
 import numpy as np
 import pandas as pd
 import pytest
-from samples import gradual
+from samples import BASE, gradual, sample
 
 from woodfisher_core.errors import InputError
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.store import Metric, RunRecord, Store, compare
+from woodfisher_core.store.naming import schedule_words
 
 KEYS = ("a1" * 32, "a1b2c3" + "0" * 58, "ff" * 32, "0" * 64)
 
@@ -57,8 +59,8 @@ def test_other_weights_of_one_network_differ(table):
 
 def test_against_a_baseline(table):
     found = compare.against(table, 2)
-    assert found["accuracy_difference"].tolist()[:3] == [-2.5, 0.0, 4.5]
-    assert found["loss_difference"].tolist()[:3] == [0.25, 0.0, math.inf]
+    assert found["accuracy_difference"].tolist()[:2] == [-2.5, 0.0]
+    assert found["loss_difference"].tolist()[:2] == [0.25, 0.0]
     assert found["sparsity_difference"].iloc[0] == pytest.approx(0.0002)
     assert found.filter(like="_difference").iloc[3].isna().all()
     assert "accuracy_difference" not in table, "the table given is left as it was"
@@ -67,9 +69,21 @@ def test_against_a_baseline(table):
         compare.against(table, 9)
 
 
+@pytest.mark.parametrize("other", [{"model": "digits-cnn"}, {"dataset": "own-0123456789ab"}], ids=str)
+def test_no_difference_over_another_network_or_other_data(table, other):
+    """Which of them keeps more points says nothing."""
+    differences = ["accuracy_difference", "loss_difference", "sparsity_difference"]
+    table = table.iloc[:2].copy()
+    assert compare.against(table, 2)[differences].notna().all(axis=None)
+    table.loc[0, list(other)] = list(other.values())
+    found = compare.against(table, 2)[differences]
+    assert found.iloc[0].isna().all()
+    assert (found.iloc[1] == 0).all()
+
+
 def test_a_baseline_that_is_filtered_out(table):
-    found = compare.against(table.iloc[:1], table.iloc[2])
-    assert found["accuracy_difference"].tolist() == [-7.0]
+    found = compare.against(table.iloc[:1], table.iloc[1])
+    assert found["accuracy_difference"].tolist() == [-2.5]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +99,9 @@ def test_a_baseline_that_is_filtered_out(table):
         ({"accuracy": (92.5, 95.0)}, [2]),
         ({"text": "best"}, [2]),
         ({"text": ".*"}, []),
+        ({"text": "woodfisher"}, [1, 3]),
+        ({"text": "obs), 80 %"}, [1]),
+        ({"text": "magnitude"}, []),  # it is called otherwise
         ({"models": ["digits-mlp"], "text": "BEST", "sparsity": (0.0, 1.0)}, [2]),
     ],
     ids=str,
@@ -159,6 +176,31 @@ def test_names(table):
     assert compare.name_of(table.iloc[0], numbered=False) == "WoodFisher (OBS), 80\u00a0%"
 
 
+def test_the_schedule_is_part_of_the_name(file_store):
+    """One-shot, staged and gradual runs of one method to one sparsity have names of their own, with the settings or without."""
+    once = {"sparsity": 0.8, "accuracy": 90.0}
+    file_store.save(sample(0, headline=once))
+    for seed, records in enumerate((BASE.replace(stages=3), gradual(0), gradual(1, steps=1))):
+        staged = isinstance(records, PruneConfig)
+        file_store.save(sample(seed, key=records.key, config=records.to_dict(), headline=once) if staged else records)
+    common = "WoodFisher (OBS), 80\u00a0%"
+    expected = [common, f"{common}, 3 stages", f"{common}, 2 steps, 3 epochs", f"{common}, 1 step, 3 epochs"]
+    for configurations in (True, False):
+        table = file_store.runs(configurations=configurations)
+        names = {int(run["id"]): compare.name_of(run, numbered=False) for _, run in table.iterrows()}
+        assert [names[number] for number in sorted(names)] == expected
+    assert ids(compare.filtered(table, text="2 steps")) == [3]
+    assert "schedule" not in compare.settings_of(table)
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"schedule": 3, "epochs": 2}, {"schedule": {"later": 1}, "epochs": 2}, {"schedule": {"final": 2.0}}]
+)
+def test_a_gradual_run_of_another_version(config):
+    """What its schedule says is not understood; that it was gradual is."""
+    assert schedule_words(None, json.dumps(config)) == "gradual"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -179,9 +221,15 @@ def test_curves_and_layers(table):
     assert found["run"].tolist() == [2, 1, 1, 1]
     assert found["accuracy"].tolist() == [92.5, 90.0, 95.0, 70.0]
     assert found["own"].tolist() == [True, True, False, False]
-    rows = [(1, 1, "fc2", "2×2", 1, 4), (1, 0, "fc1", "2×2", 2, 4), (2, 0, "fc1", "2×2", 4, 4)]
+    assert not found["gradual"].any()
+    rows = [
+        (1, 1, "fc2", "2×2", 1, 4),
+        (1, 0, "fc1", "2×2", 2, 4),
+        (2, 0, "fc1.weight", "2×2", 4, 4),
+    ]  # the last one is older
     layers = pd.DataFrame(rows, columns=["run", "position", "layer", "shape", "kept", "total"])
     found = compare.layers_table(table.iloc[[1, 0]], layers)
+    assert found["method"].tolist() == ["magnitude", "woodfisher", "woodfisher"]
     assert found[["run", "layer", "sparsity"]].values.tolist() == [[2, "fc1", 0.0], [1, "fc1", 0.5], [1, "fc2", 0.75]]
 
 
@@ -189,6 +237,7 @@ def test_the_curve_of_a_gradual_run(file_store):
     """From the dense network through its epochs; its own result is the last one's, not the dense network's."""
     file_store.save(gradual(0))
     found = compare.curve_table(file_store.runs(configurations=False), file_store.metrics())
+    assert found["gradual"].all()
     own, curve = found[found["own"]], found[~found["own"]]
     assert own[["sparsity", "accuracy"]].values.tolist() == [[0.8, 93.0]]
     assert curve[["sparsity", "accuracy"]].values.tolist() == [[0.0, 97.5], [0.2, 97.0], [0.8, 91.0], [0.8, 93.0]]

@@ -19,6 +19,7 @@ from woodfisher_core.commands.flags import (
     network_options,
 )
 from woodfisher_core.errors import InputError
+from woodfisher_core.evaluation import CONFIDENT
 from woodfisher_core.experiments import PruneConfig, RunReport, Workspace
 from woodfisher_core.experiments.materials import Progress
 from woodfisher_core.experiments.remember import failed_record, is_expected, record_of
@@ -142,7 +143,7 @@ def _readable(result: dict) -> str:
     lines = [
         f"{config['model']} on {config['dataset']}: {config['method']}, update {config['update']}, scope {config['scope']}",
         f"accuracy    {result['dense_accuracy']:.2f} % dense → {result['accuracy']:.2f} % "
-        f"(± {result['accuracy_standard_error']:.2f} test-set noise)",
+        f"(noise of the test images ± {CONFIDENT * result['accuracy_standard_error']:.2f})",
         f"sparsity    {result['sparsity']:.4f} ({result['kept']:,} of {result['num_prunable']:,} weights kept)",
     ]
     lines += [
@@ -173,7 +174,8 @@ def _readable(result: dict) -> str:
             f"(first order {_nats(terms['first_order'])}, second order {_nats(terms['second_order'])})"
         )
     lines.append("seconds     " + ", ".join(f"{phase} {value:.2f}" for phase, value in seconds.items() if value))
-    lines.append(f"memory      {memory.gib(result['peak_memory_bytes'])} at the peak, over the start")
+    peak = memory.gib(result["peak_memory_bytes"])
+    lines.append(f"memory      {peak} at the peak over the start, PyTorch's own workspaces included")
     return "\n".join(lines)
 
 

@@ -91,7 +91,12 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     for name, unit in (("sparsity", "a fraction"), ("accuracy", "percent")):
         for end in ("min", "max"):
             which.add_argument(f"--{end}-{name}", type=float, metavar="X", help=unit)
-    which.add_argument("--label", default="", metavar="TEXT", help="part of the run's name")
+    which.add_argument(
+        "--label",
+        default="",
+        metavar="TEXT",
+        help="part of the run's name: yours, or its method, sparsity and schedule",
+    )
     which.add_argument(
         "--where",
         action="append",

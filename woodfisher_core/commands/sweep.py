@@ -26,6 +26,7 @@ from woodfisher_core.experiments import Workspace
 from woodfisher_core.jobs import Job, JobStatus, Part, StoreQueue
 from woodfisher_core.jobs.kinds import submit
 from woodfisher_core.jobs.runner import run_job
+from woodfisher_core.jobs.titles import counted
 from woodfisher_core.options import Solver
 from woodfisher_core.planning import Storage, parse_storage
 from woodfisher_core.sampling import read_indices
@@ -34,7 +35,6 @@ from woodfisher_core.store.claims import heartbeat
 from woodfisher_core.store.owners import this_owner
 from woodfisher_core.sweeps import Sweep, WorkerPool, resolved, sweep_request, sweeps_on
 from woodfisher_core.sweeps.axes import parse_axes
-from woodfisher_core.sweeps.spec import counted
 
 ORIGIN = "sweep"
 # How often the bar moves.

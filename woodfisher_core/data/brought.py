@@ -4,6 +4,7 @@ How they come in, and what is refused, is the business of :mod:`woodfisher_core.
 process. Two files of equal contents have one name, and no path ever comes from a user.
 """
 
+import json
 import os
 import re
 from contextlib import suppress
@@ -16,6 +17,8 @@ from woodfisher_core.errors import InputError
 
 DATA, WEIGHTS = "data", "weights"
 KINDS = (DATA, WEIGHTS)
+# The one entry of a file's metadata, JSON with its ``label`` in it.
+DESCRIPTION = "description"
 # Hex digits of the name: 48 bits, so two of a million data sets share one with a chance of 1 in 500.
 DIGITS = 12
 _NAME = re.compile(rf"own-[0-9a-f]{{{DIGITS}}}")
@@ -77,6 +80,14 @@ def metadata(kind: str, name: str) -> dict[str, str]:
             return opened.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise damaged(kind, name, str(error)) from None
+
+
+def title_of(kind: str, name: str) -> str:
+    """What its user calls ``name``, where it is one of theirs and here; else ``name`` itself."""
+    try:
+        return str(json.loads(metadata(kind, name)[DESCRIPTION])["label"])
+    except (InputError, KeyError, TypeError, ValueError):
+        return name
 
 
 def used(kind: str, name: str) -> None:

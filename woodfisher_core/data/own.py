@@ -14,8 +14,7 @@ from torch import Tensor
 from woodfisher_core.data import brought
 from woodfisher_core.data.base import DataSet, DataSetSpec, Split
 
-# The one entry of a file's metadata.
-DESCRIPTION = "description"
+DESCRIPTION = brought.DESCRIPTION
 # What reading a file that is not as it was written may raise.
 _BROKEN = (SafetensorError, OSError, KeyError, TypeError, ValueError)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -14,6 +13,8 @@ from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.exact_losses import mean_change, sample_losses
 from woodfisher_core.experiments.pair_surface import damped_diagonal
 from woodfisher_core.experiments.problem import Problem
+from woodfisher_core.experiments.update_effects import least_move
+from woodfisher_core.experiments.weights import weight_name
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.options import Choice, Update
 from woodfisher_core.parameters import PrunableParameters
@@ -53,12 +54,12 @@ class Which(Choice):
 class Removal:
     """One weight removed alone, and how all others move for it.
 
-    ``survivors`` are the others that move most, one row each: ``weight`` its name, ``layer``, ``value``, ``move`` δ_i = −w_q
-    [F⁻¹]_iq/[F⁻¹]_qq, ``correlation`` [F⁻¹]_iq/√([F⁻¹]_ii [F⁻¹]_qq), ``kept`` whether it stays when all go that the sparsity asks
-    for. ``changes`` has the loss with and without their move: ``update`` (without, with), ``term``, ``nats``, ``error`` (its
-    standard error over images; 0 of the model). ``lost_share`` is the share of ‖δ‖² over the others that falls on weights which
-    go as well; ``saved`` has (mean, standard error) of what the move saves on each kind of samples, in nats. ``partner`` is the
-    survivor most correlated with it (None where nothing is).
+    ``survivors`` are the others that move most, and measurably (:func:`least_move`), one row each: ``weight`` its name,
+    ``layer``, ``value``, ``move`` δ_i = −w_q [F⁻¹]_iq/[F⁻¹]_qq, ``correlation`` [F⁻¹]_iq/√([F⁻¹]_ii [F⁻¹]_qq), ``kept`` whether
+    it stays when all go that the sparsity asks for. ``changes`` has the loss with and without their move: ``update`` (without,
+    with), ``term``, ``nats``, ``error`` (its standard error over images; 0 of the model). ``lost_share`` is the share of ‖δ‖²
+    over the others that falls on weights which go as well; ``saved`` has (mean, standard error) of what the move saves on each
+    kind of samples, in nats. ``partner`` is the survivor most correlated with it (None where nothing is).
     """
 
     index: int
@@ -84,13 +85,6 @@ class Removal:
     def obs(self) -> float:
         """½ w²/[F⁻¹]_qq."""
         return 0.5 * self.value**2 / self.inverse_diagonal
-
-
-def weight_name(parameters: PrunableParameters, index: int) -> str:
-    """``fc1[3, 17]``: the layer, then the position in its tensor, outputs first."""
-    layer = next(layer for layer in parameters.layers if index < layer.end)
-    place = np.unravel_index(index - layer.offset, layer.shape)
-    return f"{layer.module}[{', '.join(str(int(i)) for i in place)}]"
 
 
 def choose(space: Workspace, config: PruneConfig, which: Which, index: int = 0) -> int:
@@ -134,6 +128,7 @@ def _removal(space: Workspace, config: PruneConfig, index: int) -> Removal:
     related = torch.where(keep, correlation.abs(), 0.0)
     partner = int(related.argmax())
     largest = others.abs().argsort(descending=True)[:LISTED]
+    moving = others[largest].abs() > least_move(float(weights.abs().mean()))
     total = float(others.square().sum())
     steps = {"without": -value * unit, "with": others - value * unit}
     own = dict(zip(steps, (0.5 * value**2 * curvature, 0.5 * value**2 / inverse), strict=True))
@@ -155,7 +150,7 @@ def _removal(space: Workspace, config: PruneConfig, index: int) -> Removal:
         partner_correlation=float(correlation[partner]),
         lost_share=float(torch.where(keep, 0.0, others).square().sum()) / total if total else 0.0,
         saved=saved,
-        survivors=_listed(problem.parameters, largest[others[largest] != 0], weights, others, correlation, keep),
+        survivors=_listed(problem.parameters, largest[moving], weights, others, correlation, keep),
         changes=pd.DataFrame(rows),
     )
 

@@ -20,6 +20,7 @@ from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.exact_losses import exact_losses
 from woodfisher_core.experiments.problem import Problem
 from woodfisher_core.experiments.tables import curve_table
+from woodfisher_core.experiments.weights import weight_name
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.hessian import hessian_products
 from woodfisher_core.loss_change import QuadraticTerms, own_quadratic_terms
@@ -295,14 +296,14 @@ def _rises(problem: Problem, points: tuple[Tensor, ...], indices: np.ndarray) ->
 
 
 def _movers(parameters: PrunableParameters, weights: Tensor, step: Tensor) -> pd.DataFrame:
-    """The weights that move most: ``layer``, ``weight`` (its position), ``before``, ``after``."""
+    """The weights that move most: ``name``, ``layer``, ``weight`` (its position), ``before``, ``after``."""
     rows = []
     for index in step.abs().topk(min(MOVERS, len(step))).indices.tolist():
         if step[index] != 0:
             [layer] = [layer.module for layer in parameters.layers if layer.offset <= index < layer.end]
-            before = float(weights[index])
-            rows.append({"layer": layer, "weight": index, "before": before, "after": before + float(step[index])})
-    return pd.DataFrame(rows, columns=["layer", "weight", "before", "after"])
+            name, before = weight_name(parameters, index), float(weights[index])
+            rows.append((name, layer, index, before, before + float(step[index])))
+    return pd.DataFrame(rows, columns=["name", "layer", "weight", "before", "after"])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from woodfisher_core.evaluation import Evaluation
 from woodfisher_core.experiments.agreement import spearman
 from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.lesson import COMPUTE, looked_at, mean_gradient, plain
+from woodfisher_core.experiments.weights import weight_name
 from woodfisher_core.experiments.workspace import Workspace
 from woodfisher_core.fisher import Blocks, recursive_inverse
 from woodfisher_core.hessian import hessian_products
@@ -38,7 +39,8 @@ class DiagonalAgreement:
 
 @dataclass(frozen=True)
 class FisherHessian:
-    """Undamped diagonals of some ``weights``: columns ``weight``, ``hessian`` and a column a kind of ``labels``.
+    """Undamped diagonals of some ``weights``: columns ``weight`` (its position), ``name``,
+    ``hessian`` and a column a kind of ``labels``.
 
     ``agreement`` holds one entry a kind, ``growth`` the empirical Fisher of the first n ``samples`` against the same Hessian
     (``cosine``). ``downward`` of the probed weights have negative curvature. ``signal`` is ‖ḡ‖², ``noise`` the mean of ‖g_n‖²:
@@ -75,7 +77,8 @@ def _fisher_hessian(space: Workspace, config: PruneConfig) -> FisherHessian:
     units[picked, torch.arange(count, device=order.device)] = 1.0
     products = hessian_products(problem.model, problem.parameters, samples.batches(1024), units)
     hessian = products[picked, torch.arange(count, device=order.device)]
-    table = pd.DataFrame({"weight": picked.tolist(), "hessian": hessian.tolist()})
+    names = [weight_name(problem.parameters, position) for position in picked.tolist()]
+    table = pd.DataFrame({"weight": picked.tolist(), "name": names, "hessian": hessian.tolist()})
     agreement = {}
     for kind, diagonal in diagonals.items():
         own = diagonal[picked]
@@ -109,14 +112,15 @@ def _rows(space: Workspace, config: PruneConfig, labels: Labels, count: int) -> 
 class Woodbury:
     """The recursion over one block of ``size`` weights of ``layer``, against the closed form.
 
-    ``steps`` holds [F⁻¹]_jj of some weights j after n of the N samples (``weight``, ``samples``, ``value``), ``closed`` what the
-    closed form gives for them; ``difference`` is the largest entry-wise difference of the two inverses over the largest entry,
-    ``left`` the mean of the diagonal over 1/λ at every n. ``recursion`` and ``dual`` count multiplications for the network's
-    largest block: N B² and N² B.
+    ``steps`` holds [F⁻¹]_jj of some weights j after n of the N samples (``weight``, its ``name``, ``samples``, ``value``): every
+    ``apart``-th from the one with the largest gradients on; ``closed`` what the closed form gives for them; ``difference``
+    is the largest entry-wise difference of the two inverses over the largest entry, ``left`` the mean of the diagonal over 1/λ at
+    every n. ``recursion`` and ``dual`` count multiplications for the network's largest block: N B² and N² B.
     """
 
     layer: str
     size: int
+    apart: int
     num_rows: int
     damping: float
     steps: pd.DataFrame
@@ -141,7 +145,8 @@ def _woodbury(space: Workspace, config: PruneConfig) -> Woodbury:
     layer, start = _busiest(problem.parameters, rows)
     part = rows[:, start : start + BLOCK].to(COMPUTE)
     size, total = part.shape[1], len(part)
-    shown = part.square().sum(0).argsort(descending=True)[:: max(1, size // DRAWN)][:DRAWN].tolist()
+    apart = max(1, size // DRAWN)
+    shown = part.square().sum(0).argsort(descending=True)[::apart][:DRAWN].tolist()
     counts = sorted({*(n for n in COUNTS if n < total), total})
     steps, left = [{"weight": start + j, "samples": 0, "value": 1.0 / damping} for j in shown], []
     left.append({"samples": 0, "share": 1.0})
@@ -155,9 +160,12 @@ def _woodbury(space: Workspace, config: PruneConfig) -> Woodbury:
     return Woodbury(
         layer,
         size,
+        apart,
         total,
         damping,
-        pd.DataFrame(steps),
+        pd.DataFrame(steps).assign(
+            name=lambda table: [weight_name(problem.parameters, one) for one in table["weight"]]
+        ),
         {start + j: float(closed[j, j]) for j in shown},
         float((inverse - closed).abs().max() / closed.abs().max()),
         pd.DataFrame(left),

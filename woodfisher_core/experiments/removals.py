@@ -26,6 +26,7 @@ from woodfisher_core.experiments.held_out import (
     terms_of_steps,
 )
 from woodfisher_core.experiments.keys import context_keys, digest, source_key
+from woodfisher_core.experiments.weights import weight_name
 from woodfisher_core.experiments.workspace import Workspace
 
 # Offset between the stream that orders samples and the one that draws weights, so that they never coincide.
@@ -39,9 +40,9 @@ def single_removals(space: Workspace, config: PruneConfig, count: int, progress:
     """What the removal of single weights costs, predicted and measured: two rows a weight, ``alone`` and ``compensated``.
 
     ``count`` weights are drawn as :func:`stratified` says, by the config's seed. Columns: ``position`` in the flat vector,
-    ``layer``, ``weight``, ``removal`` (alone: the others stay; compensated: the single-weight OBS step δ = −w_q F⁻¹e_q/[F⁻¹]_qq),
-    and in nats ``first_order``, ``second_order``, ``predicted`` (their sum), ``statistic`` (½w²/[F⁻¹]_qq), ``magnitude`` (½w²
-    times the mean curvature: a model that knows no differences), ``measured``.
+    ``name`` (``fc1[3, 17]``), ``layer``, ``weight``, ``removal`` (alone: the others stay; compensated: the single-weight OBS step
+    δ = −w_q F⁻¹e_q/[F⁻¹]_qq), and in nats ``first_order``, ``second_order``, ``predicted`` (their sum), ``statistic``
+    (½w²/[F⁻¹]_qq), ``magnitude`` (½w² times the mean curvature: a model that knows no differences), ``measured``.
     """
     config = space.resolve(one_step(config))
     key = removals_key(space, config, count)
@@ -70,6 +71,7 @@ def _single_removals(space: Workspace, config: PruneConfig, count: int, progress
     }
     curvature = float(context.fisher().diagonal.mean()) * config.mini_batch
     layers = [next(layer.module for layer in problem.parameters.layers if q < layer.end) for q in chosen.tolist()]
+    names = [weight_name(problem.parameters, q) for q in chosen.tolist()]
     tables = []
     for removal, terms in found.items():
         first, second, after = (values.cpu().numpy() for values in terms)
@@ -77,6 +79,7 @@ def _single_removals(space: Workspace, config: PruneConfig, count: int, progress
             pd.DataFrame(
                 {
                     "position": chosen.cpu().numpy(),
+                    "name": names,
                     "layer": layers,
                     "weight": exact[chosen].cpu().numpy(),
                     "removal": removal,

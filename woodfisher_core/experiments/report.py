@@ -22,10 +22,11 @@ def smaller_network(report: RunReport) -> nn.Module | None:
     return report.problem.shrunk(report.outcome.weights, report.outcome.tensors)
 
 
-def to_json(report: RunReport, memory_at_start: int, smaller: nn.Module | None) -> dict[str, object]:
+def to_json(report: RunReport, memory_at_start: int | None, smaller: nn.Module | None) -> dict[str, object]:
     """The documented JSON object; non-finite numbers become null.
 
-    ``memory_at_start`` in bytes of resident memory; ``smaller`` from :func:`smaller_network`, its counts beside the dense one's.
+    ``memory_at_start`` in bytes of resident memory, None where nobody looked; phases that were not run, because their result
+    was known, have null seconds. ``smaller`` from :func:`smaller_network`, its counts beside the dense one's.
     """
     change, mask = report.loss_change, report.outcome.mask
     result = {
@@ -47,8 +48,10 @@ def to_json(report: RunReport, memory_at_start: int, smaller: nn.Module | None) 
         "num_held_out": change.num_held_out,
         "smaller": None if smaller is None else _sizes(report, smaller),
         "effective_damping": report.damping,
-        "seconds": {phase: report.seconds.get(phase, 0.0) for phase in PHASES},
-        "peak_memory_bytes": max(0, memory.peak_resident_bytes() - memory_at_start),
+        "seconds": {phase: report.seconds.get(phase) for phase in PHASES},
+        "peak_memory_bytes": None
+        if memory_at_start is None
+        else max(0, memory.peak_resident_bytes() - memory_at_start),
         "config": report.config.to_dict(),
         "config_key": report.config.key,
     }

@@ -24,7 +24,7 @@ def layer_table(parameters: PrunableParameters, keep: Tensor) -> pd.DataFrame:
         kept = int(keep[layer.slice].sum())
         rows.append(
             {
-                "layer": layer.name,
+                "layer": layer.module,
                 "shape": "×".join(str(n) for n in layer.shape),
                 "kept": kept,
                 "total": layer.numel,
@@ -77,19 +77,19 @@ def saliency_table(parameters: PrunableParameters, saliency: Tensor, keep: Tenso
             name: np.histogram(logs[chosen & (part > 0)], edges)[0]
             for name, chosen in (("kept", stays), ("pruned", ~stays))
         }
-        rows.append(pd.DataFrame({"layer": layer.name, "left": edges[:-1], "right": edges[1:], **counts}))
+        rows.append(pd.DataFrame({"layer": layer.module, "left": edges[:-1], "right": edges[1:], **counts}))
     return pd.concat(rows, ignore_index=True)
 
 
 def zero_counts(parameters: PrunableParameters, saliency: Tensor) -> dict[str, int]:
     """Weights a layer whose saliency is exactly zero (dead weights, or inputs that never vary)."""
-    return {layer.name: int((saliency[layer.slice] == 0).sum()) for layer in parameters.layers}
+    return {layer.module: int((saliency[layer.slice] == 0).sum()) for layer in parameters.layers}
 
 
 def thresholds_by_layer(parameters: PrunableParameters, mask: Mask) -> dict[str, float]:
     """Each layer's threshold; under one global threshold the same everywhere."""
     values = mask.thresholds * len(parameters.layers) if len(mask.thresholds) == 1 else mask.thresholds
-    return dict(zip(parameters.names, values, strict=True))
+    return dict(zip(parameters.modules, values, strict=True))
 
 
 def loss_table(change: LossChange) -> pd.DataFrame:

@@ -183,7 +183,7 @@ def layers_of(space: Workspace, lines: Sequence[Series], trials: Mapping[str, Se
             continue
         layers = space.problem(one.config).parameters.layers
         for layer, sparsity in zip(layers, np.mean(known, axis=0), strict=True):
-            own = {"layer": layer.name, "total": layer.numel, "sparsity": float(sparsity)}
+            own = {"layer": layer.module, "total": layer.numel, "sparsity": float(sparsity)}
             rows.append({"label": one.label, "style": one.style, **own})
     return pd.DataFrame(rows, columns=["label", "style", "layer", "total", "sparsity"])
 

@@ -21,6 +21,8 @@ from woodfisher_core.options import Update
 
 UPDATES = (Update.NONE, Update.INDEPENDENT, Update.JOINT)
 SCALED = "scaled"
+# Moves below this share of a weight's mean size are rounding: float32 weights have no more than seven digits.
+ROUNDING = 1e-9
 # What one row of numbers takes in the cache; generous.
 ROW_BYTES = 500
 
@@ -185,6 +187,20 @@ def _survivor_moves(space: Workspace, config: PruneConfig) -> pd.DataFrame:
     return pd.DataFrame({"layer": np.concatenate(layers), **columns})
 
 
+def least_move(size: float) -> float:
+    """The smallest move that is more than rounding among weights of this mean ``size`` |w|."""
+    return ROUNDING * size
+
+
+def anybody_moves(moves: pd.DataFrame) -> bool:
+    """Whether any survivor of :func:`survivor_moves` moves measurably under either update."""
+    return bool(_moving(moves).any())
+
+
+def _moving(moves: pd.DataFrame) -> pd.Series:
+    return moves[["independent", "joint"]].abs().max(axis=1) > least_move(moves["value"].abs().mean())
+
+
 @dataclass(frozen=True)
 class MoveAgreement:
     """The independent moves against the joint ones: their ``correlation``, the ``ratio`` of their norms, and the shares of the
@@ -199,8 +215,8 @@ class MoveAgreement:
 
 
 def agreement(moves: pd.DataFrame) -> MoveAgreement | None:
-    """None where fewer than two survivors move."""
-    moving = moves[(moves["independent"] != 0) | (moves["joint"] != 0)]
+    """None where fewer than two survivors move measurably."""
+    moving = moves[_moving(moves)]
     if len(moving) < 2 or not moving["joint"].any() or not moving["independent"].any():
         return None
     alone, joint = moving["independent"].to_numpy(), moving["joint"].to_numpy()

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from woodfisher_core.parameters import Layer, PrunableParameters
 # Marks drawn at once; a table of single weights has at most so many rows.
 MOST_DRAWN = 4000
 MOST_PICKED = 50
+# No position has more; Python refuses to read thousands of them.
+MOST_DIGITS = 11
 
 
 class Pick(Choice):
@@ -66,7 +69,7 @@ def weight_table(
         inverse: (d,) diagonal of the inverse curvature.
         layer: Only the weights of the layer with this name.
     """
-    chosen = [one for one in parameters.layers if layer in (None, one.name)]
+    chosen = [one for one in parameters.layers if layer in (None, one.module)]
     part = chosen[0].slice if layer is not None else slice(0, parameters.num_prunable)
 
     def column(values: Tensor) -> np.ndarray:
@@ -76,7 +79,7 @@ def weight_table(
     codes = np.repeat(np.arange(len(chosen)), [one.numel for one in chosen])
     table = {
         "position": np.arange(part.start, part.stop),
-        "layer": pd.Categorical.from_codes(codes, [one.name for one in chosen]),
+        "layer": pd.Categorical.from_codes(codes, [one.module for one in chosen]),
         "before": dense,
         "after": pruned,
         "change": pruned - dense,
@@ -139,13 +142,13 @@ def thinned(table: pd.DataFrame, always: Sequence[int] = (), most: int = MOST_DR
 
 def indexed(table: pd.DataFrame, parameters: PrunableParameters) -> pd.DataFrame:
     """``table`` with each weight's ``name``, ``out`` and ``in`` channel (from 0), and ``kernel`` position where any has one."""
-    by_name = {layer.name: layer for layer in parameters.layers}
+    by_name = {layer.module: layer for layer in parameters.layers}
     places = [
         (by_name[name], indices(by_name[name], position))
         for name, position in zip(table["layer"], table["position"], strict=True)
     ]
     found = {
-        "name": [f"{layer.module}{list(place)}" for layer, place in places],
+        "name": [_named(layer, place) for layer, place in places],
         "layer": table["layer"],
         "out": [place[0] for _, place in places],
         "in": [place[1] for _, place in places],
@@ -161,13 +164,39 @@ def indices(layer: Layer, position: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(position - layer.offset, layer.shape))
 
 
-def parse_positions(text: str, num_prunable: int) -> tuple[int, ...]:
-    """Positions of the flat vector from text such as ``12 45.67``: whole numbers below d, each once, at most MOST_PICKED.
+def weight_name(parameters: PrunableParameters, position: int) -> str:
+    """``fc1[3, 17]``: the layer, then the place in its tensor, outputs first."""
+    layer = next(layer for layer in parameters.layers if position < layer.end)
+    return _named(layer, indices(layer, position))
 
-    Anything else in it is passed over: it comes from a link.
-    """
-    found = dict.fromkeys(int(word) for word in re.findall(r"[0-9]+", text) if len(word) < 12)
-    return tuple(position for position in found if position < num_prunable)[:MOST_PICKED]
+
+def _named(layer: Layer, place: tuple[int, ...]) -> str:
+    return f"{layer.module}{list(place)}"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a text of numbers says: ``positions`` of the flat vector, each once, at most MOST_PICKED; and the words passed over:
+    those that are no whole number (``words``), those no weight has (``beyond``), and how many more there were (``more``)."""
+
+    positions: tuple[int, ...]
+    words: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+    more: int = 0
+
+
+def parse_positions(text: str, num_prunable: int) -> Numbers:
+    """The whole numbers from 0 to below ``num_prunable`` in text such as ``12 45, 67``, which may come from a link."""
+    positions, words, beyond = {}, {}, {}
+    for word in filter(None, re.split(r"[\s,;]+", text)):
+        if not re.fullmatch("[0-9]+", word):
+            words[word] = None
+        elif len(word) > MOST_DIGITS or int(word) >= num_prunable:
+            beyond[word] = None
+        else:
+            positions[int(word)] = None
+    kept = tuple(positions)[:MOST_PICKED]
+    return Numbers(kept, tuple(words), tuple(beyond), len(positions) - len(kept))
 
 
 def mask_difference(

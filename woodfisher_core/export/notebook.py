@@ -62,6 +62,18 @@ charts.loss_change(tables.loss_table(workspace.loss_change(config)))"""
 _CLASSES = """\
 charts.class_accuracy(tables.class_table(problem.dense, pruned, problem.dataset.classes))"""
 
+_SPEED = """\
+from woodfisher_core.experiments import speed
+from woodfisher_core.experiments.storage import storage
+
+found = speed.latency(workspace, config, {batch})
+charts.latency_bars(found.table, found.batch)"""
+
+_SPEED_MORE = (
+    "charts.work_and_time(found.table)",
+    "charts.size_bars(storage(workspace, config))",
+)
+
 _AGAIN = """\
 print(pd.DataFrame([dataclasses.asdict(point) for point in curves[config.method]]).to_csv(index=False))"""
 
@@ -71,6 +83,7 @@ def notebook_bytes(
     shown: dict[str, float],
     beside: Sequence[str] = ("magnitude",),
     sparsities: Sequence[float] = SPARSITIES,
+    batch: int | None = None,
 ) -> bytes:
     """A notebook (nbformat 4.5), not executed.
 
@@ -79,6 +92,7 @@ def notebook_bytes(
         shown: What the page showed, by the names ``accuracy (%)``, ``test loss (nats)``, ``weights kept``.
         beside: Names of the methods drawn next to it.
         sparsities: Of the curves.
+        batch: Images a call, where it shall also measure what the network gained in time and space.
     """
     # Where things lie, and on what they were computed, is another machine's.
     portable = config.replace(data_dir=None, device="auto").to_dict()
@@ -86,16 +100,25 @@ def notebook_bytes(
     setting = "\n".join(f"    {line}" for line in setting.splitlines())
     others = tuple(name for name in beside if name != config.method)
     words = {name: float(value) for name, value in shown.items()}
+    gained = []
+    if batch is not None:
+        gained = [
+            _words(
+                "## What did I gain?\n\nMeasured on the machine that runs this, like everything on the page was on its own."
+            ),
+            *(_code(text) for text in (_SPEED.format(batch=batch), *_SPEED_MORE)),
+        ]
     cells = [
         _words(
-            f"# {config.model}, {config.method}: the view again\n\n"
-            "Written by WoodFisher Explorer. It computes one setting of the page anew, with the same code, and draws the same "
+            f"# {config.model}, {config.method}: this setting again\n\n"
+            "Written by WoodFisher Explorer. It computes one setting of the page anew, with the same code, and draws its "
             "charts.\nIt needs the project: in its folder, `pip install -r requirements.txt` and a Jupyter of your choice. The "
             "settings are in the\nnext cell: change them and run all cells."
         ),
         _code(_SETTING.format(config=setting, beside=repr(others))),
         _words("## The result\n\nOn another machine sums are rounded otherwise, so the last digits may differ."),
         _code(_RUN.format(shown=repr(words))),
+        *gained,
         _words("## How much accuracy is left at each sparsity?"),
         _code(_CURVES.format(sparsities=repr(tuple(sparsities)))),
         _words("## How much does each layer give?"),

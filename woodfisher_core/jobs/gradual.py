@@ -10,6 +10,7 @@ from woodfisher_core.experiments.remember import begun
 from woodfisher_core.gradual_run import EpochRecord, records_in
 from woodfisher_core.jobs.queue import JobRequest, Part
 from woodfisher_core.jobs.task import Task
+from woodfisher_core.jobs.titles import counted, network_words
 from woodfisher_core.methods import get_method
 from woodfisher_core.store import Store, artefacts
 from woodfisher_core.store.places import data_folder
@@ -20,9 +21,10 @@ KIND = GradualConfig.kind
 def gradual_request(config: GradualConfig, origin: str = "") -> JobRequest:
     """The job that runs ``config``, which must be resolved: its key then names the result."""
     prune = config.prune
+    network, steps = network_words(prune.model, prune.dataset), counted(len(config.schedule.levels), "step")
     title = (
-        f"{get_method(prune.method).label} on {prune.model}: to sparsity {prune.sparsity:g} in {len(config.schedule.levels)} "
-        f"steps, {config.epochs} epochs"
+        f"{get_method(prune.method).label} on {network}: to sparsity {prune.sparsity:g} in {steps}, "
+        f"{counted(config.epochs, 'epoch')}"
     )
     return JobRequest(kind=KIND, request=config.to_dict(), title=title, origin=origin)
 

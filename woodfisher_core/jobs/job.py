@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,6 +99,9 @@ class Queue(Protocol):
 
     def jobs(self) -> list[Job]:
         """All jobs, those that run or wait first in their order, then the newest finished."""
+
+    def failed_parts(self, numbers: Sequence[int]) -> dict[int, int]:
+        """How many parts of these jobs ended in an error, by job; those without any are left out."""
 
     def cancel(self, number: int) -> None:
         """Stops a job as soon as it can be; one that waits is not begun."""

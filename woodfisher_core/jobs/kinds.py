@@ -11,6 +11,7 @@ from woodfisher_core.experiments.plane import Plane
 from woodfisher_core.jobs import gradual, plane, prune
 from woodfisher_core.jobs.job import Job, JobRequest, Queue
 from woodfisher_core.jobs.task import Task
+from woodfisher_core.jobs.titles import counted
 from woodfisher_core.sweeps import run as sweep
 from woodfisher_core.sweeps.spec import Sweep
 
@@ -21,26 +22,42 @@ LONGEST_TITLE, LONGEST_ORIGIN = 300, 64
 
 @dataclass(frozen=True)
 class JobKind:
-    """A kind of job: ``run`` does it, ``check`` raises an InputError for a request that it could not do."""
+    """A kind of job: ``run`` does it, ``check`` raises an InputError for a request that it could not do.
+
+    ``unit`` is what one of its parts is.
+    """
 
     name: str
     label: str
     help: str
     run: Callable[[Task], None]
     check: Callable[[Mapping[str, object]], object]
+    unit: str = "part"
 
 
 KINDS: dict[str, JobKind] = {
     kind.name: kind
     for kind in (
-        JobKind(prune.KIND, "Run", "One pruning run, kept.", prune.run_prune_job, PruneConfig.from_dict),
+        JobKind(prune.KIND, "Run", "One pruning run, kept.", prune.run_prune_job, PruneConfig.from_dict, "run"),
         JobKind(
-            gradual.KIND, "Gradual", "Pruning step by step, trained.", gradual.run_gradual_job, GradualConfig.from_dict
+            gradual.KIND,
+            "Gradual",
+            "Pruning step by step, trained.",
+            gradual.run_gradual_job,
+            GradualConfig.from_dict,
+            "epoch",
         ),
         JobKind(
-            sweep.KIND, "Sweep", "A grid or random sample of runs, each kept.", sweep.run_sweep_job, Sweep.from_dict
+            sweep.KIND,
+            "Sweep",
+            "A grid or random sample of runs, each kept.",
+            sweep.run_sweep_job,
+            Sweep.from_dict,
+            "point",
         ),
-        JobKind(plane.KIND, "Plane", "Many settings of two knobs, drawn.", plane.run_plane_job, Plane.from_dict),
+        JobKind(
+            plane.KIND, "Plane", "Many settings of two knobs, drawn.", plane.run_plane_job, Plane.from_dict, "point"
+        ),
     )
 }
 
@@ -50,6 +67,12 @@ def get_kind(name: str) -> JobKind:
     if name not in KINDS:
         raise InputError(f"kind of job: expected one of {', '.join(KINDS)}, got {name!r}.")
     return KINDS[name]
+
+
+def parts_words(job: Job) -> str:
+    """How many parts of a job are done, as ``40 of 100 epochs``."""
+    unit = KINDS[job.kind].unit if job.kind in KINDS else JobKind.unit
+    return f"{job.done:,} of {counted(job.total, unit)}"
 
 
 def check(request: JobRequest) -> None:

@@ -8,6 +8,7 @@ from woodfisher_core.experiments.plane import Plane, keep_rows, plane_rows
 from woodfisher_core.experiments.verdicts import verdict
 from woodfisher_core.jobs.queue import JobRequest, Part
 from woodfisher_core.jobs.task import Task
+from woodfisher_core.jobs.titles import network_words
 
 KIND = "plane"
 
@@ -16,7 +17,8 @@ def plane_request(wanted: Plane, origin: str = "") -> JobRequest:
     """The job that fills ``wanted``, whose config must be resolved: its key then names the numbers."""
     config = wanted.config
     title = (
-        f"{len(wanted.values)} × {len(wanted.dampings)} settings of {config.method} on {config.model}: "
+        f"{len(wanted.values)} × {len(wanted.dampings)} settings of {config.method} on "
+        f"{network_words(config.model, config.dataset)}: "
         f"{wanted.axis} against damping" + (f", {len(wanted.seeds)} seeds" if wanted.seeds else "")
     )
     return JobRequest(kind=KIND, request=wanted.to_dict(), title=title, origin=origin)

@@ -4,13 +4,14 @@ from woodfisher_core.experiments.config import PruneConfig
 from woodfisher_core.experiments.remember import remembered
 from woodfisher_core.jobs.job import JobRequest, Part
 from woodfisher_core.jobs.task import Task
+from woodfisher_core.jobs.titles import network_words
 
 KIND = "prune"
 
 
 def prune_request(config: PruneConfig, origin: str = "") -> JobRequest:
     """The job that keeps the run of ``config``."""
-    title = f"{config.method} on {config.model} at sparsity {config.sparsity:g}"
+    title = f"{config.method} on {network_words(config.model, config.dataset)} at sparsity {config.sparsity:g}"
     return JobRequest(kind=KIND, request=config.to_dict(), title=title, origin=origin)
 
 

@@ -1,6 +1,7 @@
 """The queue of jobs, kept in the run store: asked for once, run once, and never lost."""
 
 import time
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -94,6 +95,12 @@ class StoreQueue:
         chosen = sa.select(parts).where(parts.c.job == number, parts.c.position > after).order_by(parts.c.position)
         with self.store.reading() as connection:
             return [Part(row.position, row.value, row.key, row.error) for row in connection.execute(chosen)]
+
+    def failed_parts(self, numbers: Sequence[int]) -> dict[int, int]:
+        """See :meth:`Queue.failed_parts`."""
+        failed = sa.select(parts.c.job, sa.func.count()).where(parts.c.job.in_(numbers), parts.c.error.is_not(None))
+        with self.store.reading() as connection:
+            return {job: count for job, count in connection.execute(failed.group_by(parts.c.job))}
 
     def waits(self) -> bool:
         """Whether a job waits to be begun."""

@@ -10,6 +10,8 @@ from woodfisher_core.evaluation import CONFIDENT, Evaluation
 
 # Renamed classes must explain this many points more before it is said that they are.
 CLEARLY = 20.0
+# What a network answers that tells more classes apart than the data has.
+NONE_OF_THEM = "none of these"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def verdict(dense: Evaluation, classes: int) -> Verdict:
     """What the dense network's answers say."""
     counts = _counts(dense, classes)
     right, total = counts.diagonal().sum(), counts.sum()
-    answers = counts.argmax(1)
+    answers = counts[:, :classes].argmax(1)
     seen = counts.sum(1) > 0
     better = counts[torch.arange(classes), answers].sum()
     one_to_one = len(set(answers[seen].tolist())) == int(seen.sum())
@@ -47,22 +49,29 @@ def verdict(dense: Evaluation, classes: int) -> Verdict:
 
 
 def confusion_table(dense: Evaluation, classes: Sequence[str]) -> pd.DataFrame:
-    """One row a pair of classes: ``truth``, ``answer``, ``count`` of test images, ``share`` of the truth's in percent."""
-    counts = _counts(dense, len(classes))
+    """One row a pair of classes: ``truth``, ``answer``, ``count`` of test images, ``share`` of the truth's in percent.
+
+    Where the network gave answers that are no class of the data, they are one more: :data:`NONE_OF_THEM`.
+    """
+    counts, known = _counts(dense, len(classes)), len(classes)
     totals = counts.sum(1, keepdim=True)
+    answers = list(classes)
+    if counts.shape[1] > known and bool(counts[:, known:].any()):
+        answers.append(next(name for name in (NONE_OF_THEM, f"({NONE_OF_THEM})") if name not in classes))
+        counts = torch.cat([counts[:, :known], counts[:, known:].sum(1, keepdim=True)], 1)
     shares = (100.0 * counts / totals).tolist()
     return pd.DataFrame(
         [
             (truth, answer, int(counts[i, j]), shares[i][j])
             for i, truth in enumerate(classes)
-            for j, answer in enumerate(classes)
+            for j, answer in enumerate(answers)
         ],
         columns=["truth", "answer", "count", "share"],
     )
 
 
 def _counts(dense: Evaluation, classes: int) -> torch.Tensor:
-    """(truth, answer) → test images. A network may tell more classes apart than the data has: those answers are all wrong."""
+    """(classes, answers) test images. A network may tell more classes apart than the data has: further columns, all wrong."""
     outputs = max(classes, int(dense.predictions.max()) + 1)
     flat = dense.targets * outputs + dense.predictions
-    return torch.bincount(flat, minlength=classes * outputs).reshape(classes, outputs)[:, :classes]
+    return torch.bincount(flat, minlength=classes * outputs).reshape(classes, outputs)

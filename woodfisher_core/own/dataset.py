@@ -76,6 +76,11 @@ def data_set(raw: Raw, model: str | None = None) -> tuple[DataSet, tuple[str, ..
         sides = converted
     scale = 1.0 / 255.0 if sides[0].images.dtype == np.uint8 else 1.0
     mean, std = _normalisation(sides[0].images, scale, raw)
+    if raw.mean is None:
+        said.append(
+            f"Normalised by mean {written(mean)} and standard deviation {written(std)}, which are those of your training "
+            "images. If the network was trained on other numbers, bring an .npz with its `mean` and `std` (0 and 1 for none)."
+        )
     splits = [
         Split(torch.from_numpy(side.images), torch.from_numpy(side.labels.astype(np.int64)), scale, mean, std)
         for side in sides
@@ -171,6 +176,11 @@ def _normalisation(
             "data: expected training images that differ: the standard deviation of a channel is not above 0."
         )
     return (mean[0], std[0]) if channels == 1 else (mean, std)
+
+
+def written(values: float | tuple[float, ...]) -> str:
+    """``0.307``, or ``0.49, 0.48, 0.45`` of several channels."""
+    return ", ".join(f"{value:.3g}" for value in ((values,) if isinstance(values, float) else values))
 
 
 def fitting(shape: tuple[int, ...], classes: int) -> tuple[str, ...]:

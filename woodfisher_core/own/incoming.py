@@ -12,7 +12,7 @@ from woodfisher_core.own.archive import opened_archive
 from woodfisher_core.own.dataset import data_set, fitting
 from woodfisher_core.own.folders import Progress
 from woodfisher_core.own.keeping import Brought, keep, label_of
-from woodfisher_core.own.weights import read_weights
+from woodfisher_core.own.weights import LENGTH, read_weights
 
 DESCRIPTION = "description"
 
@@ -38,6 +38,8 @@ def bring_data(raw: bytes, file_name: str, model: str | None = None, progress: P
         InputError: It is refused; the words say why and what to do.
     """
     label = label_of(file_name)
+    if raw[LENGTH : LENGTH + 1] == b"{":
+        raise InputError("data: this is a .safetensors file: weights. It goes to the field for weights.")
     with opened_archive(raw) as archive:
         if any(name.endswith(arrays.SUFFIX) for name in archive.names):
             came = arrays.read_npz(archive)

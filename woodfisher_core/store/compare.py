@@ -15,10 +15,12 @@ from woodfisher_core.store.records import GRADUAL
 
 # Numbers of a run that a baseline's are taken from; accuracy in percent, loss in nats, sparsity a fraction.
 RESULTS = ("accuracy", "loss", "sparsity")
+# Only runs that are alike in these are held against each other: elsewhere a point more or less says nothing.
+ALIKE = ("model", "dataset")
 # Columns of ``Store.runs`` that are no setting.
 OWN = (
     *("id", "key", "kind", "status", "error", "origin", "label", "created", "seconds"),
-    *("accuracy", "dense_accuracy", "loss", "sparsity", "asked_sparsity"),
+    *("accuracy", "dense_accuracy", "loss", "sparsity", "asked_sparsity", "schedule"),
 )
 # Settings that change no result, and hashes that say again what the network and its data say already.
 PLACES = ("data_dir",)
@@ -81,7 +83,8 @@ def written(value: object) -> str:
 def against(table: pd.DataFrame, baseline: int | Mapping[str, object]) -> pd.DataFrame:
     """``table`` with ``accuracy_difference``, ``loss_difference``, ``sparsity_difference``: each run's less the baseline's.
 
-    ``baseline`` is the number of a run in ``table``, or such a run's own row; NaN stands where either has no number.
+    ``baseline`` is the number of a run in ``table``, or such a run's own row. NaN stands where either has no number, and where
+    the run is of another network or other data.
     """
     if isinstance(baseline, int):
         rows = table[table["id"] == baseline]
@@ -89,19 +92,31 @@ def against(table: pd.DataFrame, baseline: int | Mapping[str, object]) -> pd.Dat
             raise InputError(f"baseline: expected the number of a run, got {baseline}. See: runs list.")
         baseline = rows.iloc[0]
     table = table.copy()
+    alike = pd.Series(True, index=table.index)
+    for name in ALIKE:
+        if name in table and name in baseline:
+            alike &= table[name] == baseline[name]
     for name in RESULTS:
         theirs = math.nan if missing(baseline[name]) else float(baseline[name])
-        table[f"{name}_difference"] = pd.to_numeric(table[name]) - theirs
+        table[f"{name}_difference"] = (pd.to_numeric(table[name]) - theirs).where(alike)
     return table
 
 
 def name_of(run: Mapping[str, object], numbered: bool = True) -> str:
-    """What a run is called: its label, else its number (where ``numbered``), method and sparsity."""
+    """What a run is called: its label, else its number (where ``numbered``), method, sparsity and schedule."""
     if run["label"]:
         return str(run["label"])
     method = METHODS[run["method"]].label if run["method"] in METHODS else str(run["method"])
     name = method + ("" if missing(run["sparsity"]) else f", {100 * run['sparsity']:.3g}\u00a0%")
+    name += f", {run['schedule']}" if run.get("schedule") else ""
     return f"#{run['id']} {name}" if numbered else name
+
+
+def names(table: pd.DataFrame) -> list[str]:
+    """What the runs of ``table`` are called, without their numbers."""
+    # Whole rows of many settings would take long.
+    read = [name for name in ("label", "method", "sparsity", "schedule") if name in table]
+    return [name_of(run, numbered=False) for run in table[read].to_dict("records")]
 
 
 class NoSuchRun(InputError):
@@ -180,13 +195,13 @@ def filtered(
         models: Names of networks, one of which it has; likewise ``datasets``, ``methods``, ``statuses``.
         sparsity: Lowest and highest (fractions), to a thousandth; a run without the number is within no bounds.
         accuracy: Lowest and highest, in percent.
-        text: Part of its label, upper and lower case alike.
+        text: Part of what it is called (:func:`name_of`, without its number), upper and lower case alike.
         conditions: On any columns.
     """
     keep = pd.Series(True, index=table.index)
-    for column, names in (("model", models), ("dataset", datasets), ("method", methods), ("status", statuses)):
-        if names:
-            keep &= table[column].isin(list(names))
+    for column, some in (("model", models), ("dataset", datasets), ("method", methods), ("status", statuses)):
+        if some:
+            keep &= table[column].isin(list(some))
     for column, (low, high), tolerance in (
         ("sparsity", sparsity, SPARSITY_TOLERANCE),
         ("accuracy", accuracy, 0.0),
@@ -197,10 +212,17 @@ def filtered(
         if high is not None:
             keep &= values <= high + tolerance
     if text:
-        keep &= table["label"].str.contains(text, case=False, regex=False)
+        wanted = _plain(text)
+        named = [wanted in _plain(name) for name in names(table)]
+        keep &= pd.Series(named, index=table.index, dtype=bool)
     for condition in conditions:
         keep &= _holds(table, condition)
     return table[keep]
+
+
+def _plain(text: str) -> str:
+    """For comparisons: the space before a % sign is one that does not break."""
+    return text.replace("\u00a0", " ").casefold()
 
 
 def _holds(table: pd.DataFrame, condition: Condition) -> pd.Series:
@@ -248,9 +270,10 @@ def _cell_number(cell: object) -> float | None:
 
 
 def curve_table(table: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """A row a point of the runs' curves: ``run``, ``name``, ``method``, ``sparsity``, ``accuracy`` (percent), ``own``.
+    """A row a point of the runs' curves, ``accuracy`` in percent: ``run``, ``name``, ``method``, ``gradual``, ``sparsity``,
+    ``accuracy``, ``own``.
 
-    ``own`` marks the run's own result, the others are its curve's, in their order. A gradual run's curve goes from the dense
+    ``own`` marks the run's own result, the others are its curve's, in their order. A ``gradual`` run's curve goes from the dense
     network through every epoch, and its own result is the last epoch again.
     """
     points = metrics[metrics["name"] == "accuracy"].dropna(subset=["value", "sparsity"])
@@ -259,19 +282,23 @@ def curve_table(table: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
         name = name_of(run)
         curve = points[points["run"] == run["id"]].sort_values("step")
         gradual = run["kind"] == GRADUAL
+        about = (run["id"], name, run["method"], gradual)
         for point in curve.itertuples():
-            rows.append((run["id"], name, run["method"], point.sparsity, point.value, not gradual and point.step == 0))
+            rows.append((*about, point.sparsity, point.value, not gradual and point.step == 0))
         if gradual and not missing(run["accuracy"]):
-            rows.append((run["id"], name, run["method"], run["sparsity"], run["accuracy"], True))
-    return pd.DataFrame(rows, columns=["run", "name", "method", "sparsity", "accuracy", "own"])
+            rows.append((*about, run["sparsity"], run["accuracy"], True))
+    return pd.DataFrame(rows, columns=["run", "name", "method", "gradual", "sparsity", "accuracy", "own"])
 
 
 def layers_table(table: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
-    """A row a run and layer: ``run``, ``name``, ``layer``, ``kept``, ``total``, ``sparsity``, the runs in ``table``'s order."""
-    names = {run["id"]: name_of(run) for _, run in table.iterrows()}
-    found = layers[layers["run"].isin(list(names))].copy()
-    found["name"] = found["run"].map(names)
+    """A row a run and layer: ``run``, ``name``, ``method``, ``layer``, ``kept``, ``total``, ``sparsity``, the runs in ``table``'s
+    order."""
+    called = {run["id"]: name_of(run) for _, run in table.iterrows()}
+    found = layers[layers["run"].isin(list(called))].copy()
+    found["name"] = found["run"].map(called)
+    found["method"] = found["run"].map(dict(zip(table["id"], table["method"], strict=True)))
     found["sparsity"] = 1.0 - found["kept"] / found["total"]
-    place = {number: i for i, number in enumerate(names)}
+    found["layer"] = found["layer"].str.removesuffix(".weight")  # older runs named the tensor
+    place = {number: i for i, number in enumerate(called)}
     found = found.sort_values(["run", "position"], key=lambda c: c.map(place) if c.name == "run" else c)
-    return found[["run", "name", "layer", "kept", "total", "sparsity"]].reset_index(drop=True)
+    return found[["run", "name", "method", "layer", "kept", "total", "sparsity"]].reset_index(drop=True)

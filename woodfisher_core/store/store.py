@@ -17,8 +17,9 @@ from sqlalchemy.engine import Connection, RowMapping
 from woodfisher_core.errors import InputError
 from woodfisher_core.store import artefacts as files
 from woodfisher_core.store import engine as engines
+from woodfisher_core.store.naming import schedule_words
 from woodfisher_core.store.places import artefacts_folder, shown
-from woodfisher_core.store.records import Metric, RunRecord, Status
+from woodfisher_core.store.records import GRADUAL, Metric, RunRecord, Status
 from woodfisher_core.store.schema import OF_A_RUN, artefacts, configs, environments, layers, metrics, runs, timings
 from woodfisher_core.store.versions import prepare
 
@@ -143,7 +144,8 @@ class Store:
         """One row a run, the newest first: its own columns and, with ``configurations``, every field of its config.
 
         ``id``, ``key``, ``kind``, ``status``, ``error``, ``origin``, ``label``, ``created`` (UTC), ``seconds``, ``model``,
-        ``dataset``, ``method``, ``sparsity`` reached, ``accuracy``, ``dense_accuracy``, ``loss``; a field of the config with
+        ``dataset``, ``method``, ``sparsity`` reached, ``accuracy``, ``dense_accuracy``, ``loss``, ``schedule`` in words (see
+        :func:`schedule_words`); a field of the config with
         the same name as one of these is left out, but for its sparsity, ``asked_sparsity``. What gradual runs and others both
         have, both have under one name (:func:`settings`). ``deleted`` lists the deleted ones.
         """
@@ -152,16 +154,21 @@ class Store:
             *(runs.c.id, runs.c.key, configs.c.kind, runs.c.status, runs.c.error, runs.c.origin, runs.c.label),
             *(runs.c.created, runs.c.seconds, *(runs.c[name] for name in (*ABOUT, *HEADLINE))),
         ]
-        chosen = sa.select(*columns, sa.cast(configs.c.config, sa.Text)) if configurations else sa.select(*columns)
+        text = sa.cast(configs.c.config, sa.Text)
+        # Of others than gradual runs the whole config is read where it is asked for alone: that takes long.
+        plan = (configs.c.config["stages"], sa.case((configs.c.kind == GRADUAL, text)))
+        chosen = sa.select(*columns, *plan, *([text] if configurations else []))
         query = chosen.select_from(runs.join(configs)).where(state).order_by(runs.c.id.desc())
         with self.reading() as connection:
             found = connection.execute(query).all()
-        values = list(zip(*found, strict=True)) or [()] * (len(columns) + configurations)
+        values = list(zip(*found, strict=True)) or [()] * (len(columns) + len(plan) + configurations)
         table = pd.DataFrame(
             {column.name: _series(column, own) for column, own in zip(columns, values, strict=False)},
             index=range(len(found)),
         )
         table["created"] = pd.to_datetime(table["created"], unit="s", utc=True)
+        planned = zip(*values[len(columns) : len(columns) + len(plan)], strict=True)
+        table["schedule"] = pd.Series([schedule_words(*own) for own in planned], dtype=object)
         if configurations:
             with engines.in_words(self.url):
                 fields = _fields(values[-1])

@@ -16,11 +16,12 @@ from woodfisher_core.experiments.remember import is_expected, said
 from woodfisher_core.jobs.job import JobRequest, Part
 from woodfisher_core.jobs.queue import owns
 from woodfisher_core.jobs.task import TELL_SECONDS, Cancelled, Task
+from woodfisher_core.jobs.titles import counted, network_words
 from woodfisher_core.store.schema import parts
 from woodfisher_core.sweeps.executors import InProcess, chosen_executor
 from woodfisher_core.sweeps.group import Order, Site, impossible_part, known_runs, part_of, run_group
 from woodfisher_core.sweeps.order import Item, in_groups
-from woodfisher_core.sweeps.spec import Point, Source, Sweep, counted
+from woodfisher_core.sweeps.spec import Point, Source, Sweep
 
 KIND = "sweep"
 
@@ -30,7 +31,8 @@ def sweep_request(sweep: Sweep, origin: str = "") -> JobRequest:
     base = dict(sweep.base)
     model = base.get("model") or PruneConfig().model
     fields = " × ".join(name for name, _ in sweep.vary)
-    title = f"{model}: {fields}, {counted(sweep.total, 'point' if sweep.count is None else 'random point')}"
+    network = network_words(model, base.get("dataset"))
+    title = f"{network}: {fields}, {counted(sweep.total, 'point' if sweep.count is None else 'random point')}"
     return JobRequest(kind=KIND, request=sweep.to_dict(), title=title[:300], origin=origin)
 
 

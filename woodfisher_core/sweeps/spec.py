@@ -245,11 +245,6 @@ def _about(point: Point, source: Source | None) -> Point:
     return dataclasses.replace(point, config=point.config.replace(**found))
 
 
-def counted(number: int, what: str) -> str:
-    """``number`` with its noun: 1 point, 2 points."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
 def rounded(number: float) -> float:
     """``number`` to the digits that are the same on every machine."""
     return float(f"{number:.{DIGITS}g}")
