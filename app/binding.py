@@ -55,13 +55,12 @@ def settings_of(opened: StreamlitPage) -> Iterator[None]:
             state.pop(pile, None)
         _bring_along(opened)
     asked = {} if again else {key: st.query_params.get_all(key) for key in st.query_params}
-    place = st.empty() if asked else None
+    place = st.empty()  # in every run: what stands below must not change its place
     if _NOW in state:
         _note_change()
     try:
         yield
-        if place is not None:
-            _say_refused(asked, place)
+        _say_refused(asked, place)
     finally:  # a changed control ends the run of the page with an exception
         before = state[_NOW][1] if _NOW in state else {}
         state[_NOW] = (page, before | {key: state[key] for key in state[_DRAWN] if key in state})

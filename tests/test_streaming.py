@@ -186,7 +186,7 @@ def test_the_plan_is_said_before_the_work():
         progress=lambda done: events.append(f"row {done}"),
     )
     assert "scratch file of" in events[0]
-    assert "of memory (budget" in events[0]
+    assert "of memory for its numbers (budget" in events[0]
     assert events[0].rstrip(".").split(", about ")[1]
     assert events[1].startswith("row")
 
