@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from app.words import duration, listed, percent, share
+from app.words import duration, listed, number, percent, share
 from woodfisher_core.experiments.verdicts import BETTER, EQUAL, MISSING, WORSE
 from woodfisher_core.published import SOURCE, Column
 
@@ -59,7 +59,7 @@ def verdict_sentence(verdicts: pd.DataFrame, baseline: str, seeds: int, images: 
     for verdict in (BETTER, EQUAL, WORSE):
         part = others[others["verdict"] == verdict].sort_values("difference", ascending=False)
         if len(part):
-            names = [f"{row.label} ({row.difference:+.1f})" for row in part.itertuples()]
+            names = [f"{row.label} ({number(row.difference, '+.1f')})" for row in part.itertuples()]
             said.append(f"**{verdict}**: {listed(names)}")
     if not said:
         return f"Nothing can be held against {baseline} here."

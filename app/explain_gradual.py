@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from app.words import listed, percent, share
+from app.words import listed, number, percent, share
 from woodfisher_core.experiments.gradual import GradualConfig
 from woodfisher_core.experiments.gradual_tables import other_rise, step_table
 from woodfisher_core.experiments.verdicts import verdict
@@ -81,7 +81,8 @@ def saw_sentence(config: GradualConfig, label: str, epochs: Epochs, at_once: flo
     last = epochs[-1]["after"]["accuracy"]
     if len(epochs) < config.epochs:
         return f"{text}So far {len(epochs)} of {config.epochs} epochs: {percent(last)}."
-    return f"{text}At the end {percent(last)}: {last - at_once:+.1f} points against pruning at once. {_ends(config, epochs)}"
+    gained = number(last - at_once, "+.1f")
+    return f"{text}At the end {percent(last)}: {gained} points against pruning at once. {_ends(config, epochs)}"
 
 
 def _hardest(label: str, epochs: Epochs) -> str:
@@ -123,7 +124,7 @@ def loss_sentence(label: str, epochs: Epochs, dense_loss: float) -> str:
         worst = max(steps, key=lambda one: one["pruned"]["loss"] - one["before"]["loss"])
         raised = worst["pruned"]["loss"] - worst["before"]["loss"]
         text = (
-            f"The step to {share(worst['sparsity'], 1)} raises the test loss of {label} most, by {raised:+.3f} nats. "
+            f"The step to {share(worst['sparsity'], 1)} raises the test loss of {label} most, by {number(raised, '+.3f')} nats. "
             if raised > 0
             else "No step raises the test loss. "
         )
@@ -172,7 +173,7 @@ def verdict_sentence(rivals: pd.DataFrame, tests: int) -> str:
         return ""
     parts = []
     for one in rivals.itertuples():
-        difference = f"{one.gap:+.2f} ± {one.noise:.2f} points"
+        difference = f"{number(one.gap, '+.2f')} ± {one.noise:.2f} points"
         said = verdict(one.gap, one.noise)
         said = f"it is {said}" if abs(one.gap) <= one.noise else f"it is **{said}** than that"
         parts.append(f"against {one.label} ({percent(one.accuracy)}) {said} ({difference})")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from app.charts.damping import power
 from app.charts.style import UPDATE_NAMES
-from app.words import share
+from app.words import number, share
 from woodfisher_core.experiments import PruneConfig
 from woodfisher_core.experiments.agreement import FACTOR, MATTERS, agreement, trusted_until
 from woodfisher_core.experiments.curvatures import BlockCurvatures, likeness
@@ -40,9 +40,8 @@ PREDICTORS = {
 
 
 def signed(nats: float) -> str:
-    """``+0.436`` or ``−1.2e-05``."""
-    written = f"{nats:+.3f}" if abs(nats) >= 0.01 or nats == 0 else f"{nats:+.2g}"
-    return written.replace("-", "−") if written[0] == "-" else written
+    """``+0.436`` or ``−1.2·10⁻⁵``."""
+    return number(nats, "+.3f" if abs(nats) >= 0.01 or nats == 0 else "+.2g")
 
 
 def times(ratio: float) -> str:
@@ -78,24 +77,25 @@ def finding(path: pd.DataFrame, removals: pd.DataFrame, config: PruneConfig, rem
             "no parabola around the dense weights can tell."
         )
     alone = removals[removals["removal"] == ALONE]
-    whole, statistic, magnitude = (
-        agreement(alone[column], alone["measured"]).rank for column in ("predicted", "statistic", "magnitude")
-    )
+    ranks = {column: _rank(alone, column) for column in ("predicted", "statistic", "magnitude")}
     words.append(
         "Which single weights matter, with nothing to make up for them: the parabola with its slope ranks them at "
-        f"**{whole:.2f}** (rank correlation with the measured change), the statistic that pruning goes by, which takes the slope "
-        f"for zero, at **{statistic:.2f}**, magnitude at {magnitude:.2f}.".replace("at -", "at −")
+        f"**{ranks['predicted']}** (rank correlation with the measured change), the statistic that pruning goes by, which takes "
+        f"the slope for zero, at **{ranks['statistic']}**, magnitude at {ranks['magnitude']}."
     )
     return " ".join(words)
+
+
+def _rank(table: pd.DataFrame, column: str) -> str:
+    """Its rank correlation with the measured change."""
+    return number(agreement(table[column], table["measured"]).rank, ".2f")
 
 
 def removal_sentence(table: pd.DataFrame, predictor: str) -> str:
     """What the scatter of one kind of removal shows, and how the other predictors would do."""
     column = PREDICTORS[predictor][0]
     found = agreement(table[column], table["measured"])
-    ranked = ", ".join(
-        f"{name} {agreement(table[other], table['measured']).rank:.2f}" for name, (other, _, _) in PREDICTORS.items()
-    )
+    ranked = ", ".join(f"{name} {_rank(table, other)}" for name, (other, _, _) in PREDICTORS.items())
     return (
         f"Each point is one of {len(table):,} weights, drawn evenly over the statistic's order. The {predictor} is within a "
         f"factor of {FACTOR:g} for {share(found.within)} of them and has the wrong sign for {share(found.wrong_sign)}; where "

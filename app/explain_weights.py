@@ -22,11 +22,13 @@ def scatter_sentence(
     both = pd.DataFrame({"size": table["before"].abs(), "statistic": table["statistic"]})
     correlation = both.corr(method="spearman").iloc[0, 1]
     where = "" if everything else " in this layer"
-    words = [
-        f"Ranked by size and by {method}, the {len(table):,} weights{where} correlate at {number(correlation, '.2f')}."
-        if math.isfinite(correlation)
-        else f"{len(table):,} weights{where}."
-    ]
+    if not math.isfinite(correlation):
+        words = [f"{len(table):,} weights{where}."]
+    elif math.isclose(correlation, 1.0):
+        words = [f"{method} ranks the {len(table):,} weights{where} by their size."]
+    else:
+        ranked = number(correlation, ".2f" if correlation < 0.995 else ".4f")
+        words = [f"Ranked by size and by {method}, the {len(table):,} weights{where} correlate at {ranked}."]
     if "rival" in table:
         differ = contested(table)
         saved, lost = int(differ["kept"].sum()), int((~differ["kept"]).sum())

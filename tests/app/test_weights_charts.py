@@ -9,6 +9,7 @@ import pytest
 from app import charts
 from app.charts.style import KEPT, translucent
 from app.charts.weights import MOST_AS_SVG, SIZE_DECADES
+from app.explain_weights import scatter_sentence
 
 
 @pytest.fixture
@@ -149,3 +150,13 @@ def test_all_titles_are_questions(weights):
         charts.input_images(picture, neurons),
     ):
         assert figure.layout.title.text.endswith("?")
+
+
+def test_a_ranking_by_size_is_said_to_be_one(weights):
+    """And one that is nearly that has more digits."""
+    own = weights.assign(statistic=weights["before"] ** 2).drop(columns="rival")
+    assert scatter_sentence(own, own, "Magnitude", "", False, True).startswith(
+        f"Magnitude ranks the {len(own)} weights by their size."
+    )
+    other = own.assign(statistic=1.0 / own["statistic"])
+    assert "correlate at −1.00." in scatter_sentence(other, other, "Its opposite", "", False, True)
