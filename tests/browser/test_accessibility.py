@@ -2,6 +2,8 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+from seeing import PATIENCE
 
 pytestmark = pytest.mark.browser
 
@@ -20,6 +22,7 @@ STREAMLITS = {
 
 def found(page) -> list[str]:
     """Serious findings, ``rule: place: why``, without Streamlit's own; colours on their way from one to another do not count."""
+    page.add_style_tag(content="* { transition: none !important; animation: none !important }")
     page.wait_for_function("document.getAnimations().every(one => !(one instanceof CSSTransition))")
     answer = Axe().run(page).response
     return [
@@ -40,6 +43,7 @@ def test_nothing_serious(app_url, new_context, path):
         page.get_by_role("heading", level=1).wait_for(timeout=60_000)
     else:
         page.get_by_text("Up to date").first.wait_for(timeout=120_000)
+    expect(page.locator("[data-test-script-state=notRunning]")).to_have_count(1, timeout=PATIENCE)
     assert found(page) == []
     before = page.evaluate(BACKGROUND)
     page.emulate_media(color_scheme="dark")
