@@ -115,6 +115,8 @@ def test_answers_that_are_no_class_of_the_data_are_counted(dense):
     outside = table[table["answer"] == "none of these"]
     assert outside["count"].sum() >= 3
     assert list(charts.confusion(table).data[0].x)[-1] == "none of these"
+    taken = ["none of these", "(none of these)", "a", "b", "c"]
+    assert "((none of these))" in set(confusion_table(seen, taken)["answer"])
     found = verdict(seen, 5)
     most = int(np.bincount(seen.targets.numpy()).max())
     assert found.guess == pytest.approx(100 * most / int(few.sum()))

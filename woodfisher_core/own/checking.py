@@ -57,7 +57,10 @@ def confusion_table(dense: Evaluation, classes: Sequence[str]) -> pd.DataFrame:
     totals = counts.sum(1, keepdim=True)
     answers = list(classes)
     if counts.shape[1] > known and bool(counts[:, known:].any()):
-        answers.append(next(name for name in (NONE_OF_THEM, f"({NONE_OF_THEM})") if name not in classes))
+        other = NONE_OF_THEM
+        while other in classes:
+            other = f"({other})"
+        answers.append(other)
         counts = torch.cat([counts[:, :known], counts[:, known:].sum(1, keepdim=True)], 1)
     shares = (100.0 * counts / totals).tolist()
     return pd.DataFrame(
